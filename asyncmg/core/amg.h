@@ -1,0 +1,310 @@
+/* amg.h: the C core of asyncmg, its whole public API on one page.
+ *
+ * Codecs and utilities (amg_util.c, amg_http1.c): bytes in, records out; memory belongs to the caller; no allocation, no
+ * socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on data of its own.
+ *
+ * The engine (amg_engine*.c and amg_poller*.c, POSIX) is the only part that touches the operating system. It is a pair
+ * of queues: poll() fills completion records and an arena with received bytes, submit() takes one buffer of submission
+ * records. What it may use is fixed when it is created. An engine belongs to one thread at a time and starts none.
+ *
+ * From C: compile the amg_*.c files beside yours and include this header; no Python is needed.
+ * Names: amg_ is public, amg__ internal, AMG_ a constant. SPDX-License-Identifier: MIT
+ */
+#ifndef AMG_H
+#define AMG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32) && defined(AMG_BUILD)
+#define AMG_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define AMG_API __attribute__((visibility("default")))
+#else
+#define AMG_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Rises by one with every change of a signature, a constant or a struct in this file. The Python loader refuses a
+ * library whose amg_abi() is another number than its own. amg_sizeof() tells the size of struct number `which` in the
+ * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_engine_config, 4: amg_completion,
+ * 5: amg_submission, 6: amg_notice), 0 for another number. */
+#define AMG_ABI 2u
+AMG_API uint32_t amg_abi(void);
+AMG_API size_t amg_sizeof(uint32_t which);
+
+/* -- utilities ---------------------------------------------------------------------------------------------------- */
+
+/* WebSocket masking (RFC 6455 section 5.3), in place; the same call unmasks.
+ *
+ * data    n bytes at any alignment; may be NULL when n is 0.
+ * offset  how many bytes of this frame's payload went before data[0], so that a payload may come in pieces.
+ */
+AMG_API void amg_mask(uint8_t *data, size_t n, const uint8_t key[4], size_t offset);
+
+/* Validate UTF-8 (RFC 3629: no surrogate, no overlong form, nothing above U+10FFFF), in pieces cut anywhere.
+ *
+ * state   AMG_UTF8_ACCEPT at the start of a text, then what the call before returned.
+ * data    n bytes; may be NULL when n is 0.
+ * return  AMG_UTF8_ACCEPT: valid so far and at the end of a character.
+ *         AMG_UTF8_REJECT: invalid; it stays so whatever follows.
+ *         any other: valid so far, inside a character. At the end of the text this means that it is truncated.
+ */
+#define AMG_UTF8_ACCEPT 0u
+#define AMG_UTF8_REJECT 1u
+AMG_API uint32_t amg_utf8(uint32_t state, const uint8_t *data, size_t n);
+
+/* -- HTTP/1.1 messages (RFC 9112) ----------------------------------------------------------------------------------- */
+
+typedef struct amg_http1_limits { /* bytes, but for max_fields; see docs/limits.md */
+    uint32_t max_request_line, max_field_line, max_header_size, max_fields;
+    uint32_t max_chunk_line, max_chunk_extensions, max_trailer_size, reserved;
+} amg_http1_limits;
+
+typedef struct amg_http1 { /* one direction of one connection: set up by amg_http1_init(), not to be written to */
+    uint64_t remaining;    /* bytes still to come of the content, or of the current chunk */
+    uint32_t scanned;      /* bytes of the unconsumed input that are known to end nothing */
+    uint32_t extensions;   /* bytes of chunk extensions in this message */
+    uint8_t role, state, empty_lines, needs_crlf;
+    uint8_t answers;       /* client: AMG_ANSWERS_, to be set by the caller before a response is read */
+    uint8_t switches;      /* the request that is being read may end HTTP on this connection */
+    uint8_t reserved[2];
+} amg_http1;
+
+#define AMG_SERVER 0u /* role: reads requests */
+#define AMG_CLIENT 1u /* role: reads responses */
+
+#define AMG_ANSWERS_NOTHING 0u /* no request is outstanding: a response is an error */
+#define AMG_ANSWERS_OTHER 1u
+#define AMG_ANSWERS_HEAD 2u
+#define AMG_ANSWERS_CONNECT 3u
+
+#define AMG_HTTP1_REQUEST 1u  /* kind: request line and header section */
+#define AMG_HTTP1_RESPONSE 2u /* kind: status line and header section */
+#define AMG_HTTP1_CONTENT 3u  /* kind: a piece of content; all chunks of one call are one piece */
+#define AMG_HTTP1_END 4u      /* kind: the message is complete; offset, length: its trailer section, without the CRLFs
+                               * around it; length 0: none */
+#define AMG_HTTP1_ERROR 5u    /* kind: the peer broke the RFC or a limit; final */
+
+#define AMG_FRAMING_NONE 0u /* framing (RFC 9112 section 6.3): no content, or Content-Length 0 */
+#define AMG_FRAMING_LENGTH 1u
+#define AMG_FRAMING_CHUNKED 2u
+#define AMG_FRAMING_CLOSE 3u
+
+#define AMG_HTTP_10 1u              /* flag of a head: HTTP/1.0, otherwise HTTP/1.1 */
+#define AMG_HTTP_KEEP_ALIVE 2u      /* flag of a head: RFC 9112 section 9.3 */
+#define AMG_HTTP_EXPECTS_CONTINUE 4u
+#define AMG_HTTP_UPGRADE 8u         /* flag of a head: Connection names Upgrade, and there is an Upgrade field */
+#define AMG_HTTP_SCRATCH 16u        /* flag of content: offset is into scratch, not data */
+
+typedef struct amg_http1_record {
+    uint8_t kind, framing;
+    uint16_t flags;
+    uint16_t status;        /* response: its status. error: the status that a server replies with */
+    uint16_t error;         /* error: AMG_E_ */
+    uint32_t offset;        /* into data (or scratch) */
+    uint32_t length;        /* head: with the empty line. content, end: see kind */
+    uint32_t method_length; /* request: of the method, at offset. content, end: how much of data was read up to its end */
+    uint32_t target_length; /* request: of the target, at offset + method_length + 1. response: of the reason phrase, at
+                             * offset + 13 */
+    uint64_t content_length; /* framing LENGTH: of the content. error of a limit: the actual value */
+} amg_http1_record;
+
+/* error: what was broken. Text, RFC section and limit of each are in asyncmg/codecs/http_native.py. */
+enum {
+    AMG_E_MISPLACED = 1,     /* bare CR, bare LF or NUL in the header */
+    AMG_E_REQUEST_LINE_SIZE, /* limits */
+    AMG_E_HEADER_SIZE,
+    AMG_E_FIELD_LINE_SIZE,
+    AMG_E_FIELDS,
+    AMG_E_CHUNK_LINE_SIZE,
+    AMG_E_CHUNK_EXTENSIONS,
+    AMG_E_TRAILER_SIZE,
+    AMG_E_TRAILER_FIELDS,
+    AMG_E_START_LINE, /* malformed request line or status line */
+    AMG_E_VERSION,
+    AMG_E_TARGET,
+    AMG_E_FIELD, /* malformed field line */
+    AMG_E_FOLDING,
+    AMG_E_HOST_MISSING,
+    AMG_E_HOST_REPEATED,
+    AMG_E_HOST,
+    AMG_E_LENGTH, /* malformed or repeated Content-Length */
+    AMG_E_CODING, /* Transfer-Encoding other than chunked */
+    AMG_E_CODING_AND_LENGTH,
+    AMG_E_CODING_IN_10,
+    AMG_E_EXPECT,
+    AMG_E_UNASKED, /* response without a request */
+    AMG_E_CHUNK_SIZE,
+    AMG_E_CHUNK_END,
+    AMG_E_CHUNK_MISPLACED,
+    AMG_E_TRAILER_MISPLACED,
+    AMG_E_TRAILER,
+    AMG_E_EOF_IN_HEAD,
+    AMG_E_EOF_IN_CONTENT
+};
+
+AMG_API void amg_http1_init(amg_http1 *codec, uint8_t role);
+
+/* Read what data holds.
+ *
+ * data      n bytes: what the call before did not consume, followed by what has come since. NULL when n is 0.
+ * eof       not 0: nothing follows.
+ * scratch   n bytes, for the content of chunks; may be data itself when that may be written to.
+ * records   room for max of them, at least 4.
+ * consumed  set to how much of data is done with: the caller drops it and keeps the rest.
+ * return    the number of records. Less than max, and nothing more to be had without more data, unless the last one is
+ *           an error; or a request that may end HTTP on this connection (CONNECT, or with AMG_HTTP_UPGRADE), or the end
+ *           of such a request; or the end of a final response, behind which the caller sets `answers` anew. Then call
+ *           again. Likewise when n is above 2^31 - 1: no more is looked at by one call.
+ */
+AMG_API size_t amg_http1_read(amg_http1 *codec, const amg_http1_limits *limits, const uint8_t *data, size_t n, int eof,
+                              uint8_t *scratch, amg_http1_record *records, size_t max, size_t *consumed);
+
+/* Read a whole simple request: head, and content that is all there and not chunked; no Expect, no upgrade, no CONNECT.
+ *
+ * return    the number of bytes from data on that it takes, and its head in record; 0 when data does not begin with
+ *           such a request, for whatever reason: amg_http1_read() will tell.
+ */
+AMG_API size_t amg_http1_whole(const amg_http1_limits *limits, const uint8_t *data, size_t n, amg_http1_record *record);
+
+/* -- engine ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct amg_engine amg_engine;
+
+#define AMG_POLLER_AUTO 0u /* the first of these that the system has */
+#define AMG_POLLER_EPOLL 1u
+#define AMG_POLLER_KQUEUE 2u
+#define AMG_POLLER_POLL 3u
+
+typedef struct amg_engine_config {
+    uint32_t max_conns;       /* sockets at once, listeners included: 1 to 2^20 */
+    uint32_t max_completions; /* records of one poll: at least 16 */
+    uint32_t arena_size;      /* bytes received by one poll: at least 2048 */
+    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024 */
+    uint64_t max_backlog;     /* unsent bytes of all connections together; who would go over it is closed: ENOBUFS */
+    uint32_t poller;          /* AMG_POLLER_ */
+    uint32_t accept_retry_ms; /* pause of a listener after EMFILE, ENFILE, ENOBUFS or ENOMEM */
+    amg_http1_limits http;    /* of connections with AMG_HTTP */
+} amg_engine_config;
+
+typedef struct amg_completion { /* what has happened to a connection */
+    uint16_t op, flags;
+    uint32_t conn;
+    uint32_t offset, length; /* into the arena */
+    uint32_t head;           /* REQUEST: length of the head; the content follows it. DATAGRAM: length of the address;
+                              * the datagram follows it. ACCEPTED: the listener's conn */
+    uint32_t method_length;  /* REQUEST */
+    uint32_t target_length;  /* REQUEST */
+    int32_t error;           /* CLOSED, FAILED: errno, 0 for an orderly end */
+} amg_completion;
+
+#define AMG_ACCEPTED 1u  /* a new connection; offset, length: the peer's sockaddr */
+#define AMG_CONNECTED 2u /* amg_engine_connect() has succeeded */
+#define AMG_REQUEST 3u   /* a whole simple request (see amg_http1_whole) of a connection with AMG_HTTP; flags: AMG_HTTP_.
+                          * Only so if all before it is done with: behind an unfinished message, or after an upgrade, it
+                          * is bytes like AMG_DATA, whatever it looks like. At most 64 of one connection in one poll:
+                          * what has come behind them is one AMG_DATA, whole requests too */
+#define AMG_DATA 4u      /* bytes */
+#define AMG_DATAGRAM 5u  /* sockaddr (head bytes, 0 when connected), then the datagram */
+#define AMG_EOF 6u       /* the peer will send nothing more; we still may */
+#define AMG_SENT 7u      /* the backlog has become smaller; length: what is left of it */
+#define AMG_TIMEOUT 8u   /* the deadline has come; it is cleared */
+#define AMG_FAILED 9u    /* a datagram socket or listener told an error; it goes on */
+#define AMG_CLOSED 10u   /* the last one of a connection: its socket is closed. Its number is free after AMG_OP_RELEASE */
+
+typedef struct amg_submission { /* followed by `length` bytes of payload; not aligned */
+    uint16_t op, flags;
+    uint32_t conn, length, arg;
+} amg_submission;
+
+#define AMG_OP_SEND 1u     /* payload: bytes for a stream */
+#define AMG_OP_SENDTO 2u   /* payload: sockaddr of arg bytes (0: connected), then the datagram */
+#define AMG_OP_FANOUT 3u   /* payload: arg connection numbers of 4 bytes each, then bytes for each of them; conn unused */
+#define AMG_OP_PAUSE 4u    /* stop receiving; that the peer is gone is not seen either, unless there is a backlog */
+#define AMG_OP_RESUME 5u
+#define AMG_OP_ACCEPT 6u   /* let a listener accept arg more connections; it begins with none */
+#define AMG_OP_DEADLINE 7u /* AMG_TIMEOUT in arg milliseconds, instead of what was set before; 0: clear */
+#define AMG_OP_SHUTDOWN 8u /* end our side when the backlog has left */
+#define AMG_OP_CLOSE 9u    /* close when the backlog has left; nothing more is received */
+#define AMG_OP_ABORT 10u   /* close now and drop the backlog */
+#define AMG_OP_RELEASE 11u /* AMG_CLOSED has been seen: the connection's number may be given away again */
+
+typedef struct amg_notice { /* what a submission left behind */
+    uint32_t conn;
+    uint32_t unsent; /* bytes of backlog, or AMG_BROKEN: AMG_CLOSED follows from the next poll */
+} amg_notice;
+#define AMG_BROKEN 0xffffffffu
+
+/* Create an engine; everything it will ever use but the backlog is allocated here.
+ *
+ * return    NULL with errno EINVAL (a number is out of its range), ENOSYS (poller), ENOMEM, or what the poller says.
+ */
+AMG_API amg_engine *amg_engine_new(const amg_engine_config *config);
+
+/* Close all sockets without further completions and free everything. NULL is allowed. */
+AMG_API void amg_engine_free(amg_engine *engine);
+
+/* Where poll() and submit() leave their answers; the addresses do not change. */
+AMG_API const amg_completion *amg_engine_completions(const amg_engine *engine);
+AMG_API uint8_t *amg_engine_arena(const amg_engine *engine);
+AMG_API const amg_notice *amg_engine_notices(const amg_engine *engine);
+
+/* A descriptor that is readable while sockets have something for poll(), for use in another loop (deadlines do not make
+ * it readable: see amg_engine_wait); -1 with AMG_POLLER_POLL. */
+AMG_API int amg_engine_fd(const amg_engine *engine);
+
+/* Wait at most timeout_ms (-1: for ever, 0: not at all) and return the number of completions, 0 when there are none. The
+ * completions of the call before are gone. When all max_completions are used there may be more: call again. */
+AMG_API uint32_t amg_engine_poll(amg_engine *engine, int timeout_ms);
+
+/* Milliseconds until poll() has something to do without any socket's doing (a deadline, a listener's retry, completions
+ * that did not fit): 0 at once, -1 never. */
+AMG_API int amg_engine_wait(const amg_engine *engine);
+
+/* Carry out the n bytes of submissions in buffer, in order. Output is sent at once as far as the kernel takes it, the rest
+ * is the connection's backlog. What is for a connection that is closed is ignored.
+ *
+ * return    the number of notices: one for each connection, at most, that was sent to and has a backlog or is broken.
+ */
+AMG_API uint32_t amg_engine_submit(amg_engine *engine, const uint8_t *buffer, size_t n);
+
+/* Take over a socket: it is made non-blocking, and is closed by the engine from now on (not when this fails).
+ *
+ * kind      AMG_STREAM (connected), AMG_LISTENER (listening) or AMG_DATAGRAM_SOCKET, or'ed with AMG_HTTP: its input, or
+ *           that of what it accepts, is probably HTTP requests.
+ * return    the connection's number, or a negative errno (ENFILE: max_conns).
+ */
+#define AMG_STREAM 0u
+#define AMG_LISTENER 1u
+#define AMG_DATAGRAM_SOCKET 2u
+#define AMG_HTTP 256u
+AMG_API int64_t amg_engine_adopt(amg_engine *engine, int fd, uint32_t kind);
+
+/* Begin to connect a stream. AMG_CONNECTED or AMG_CLOSED follows. address: a sockaddr of length bytes.
+ * return    the connection's number, or a negative errno. */
+AMG_API int64_t amg_engine_connect(amg_engine *engine, const void *address, uint32_t length);
+
+/* The connection's descriptor, to look at; -1 when it is closed. */
+AMG_API int amg_engine_socket(const amg_engine *engine, uint32_t conn);
+
+/* Bytes of backlog. */
+AMG_API uint64_t amg_engine_unsent(const amg_engine *engine, uint32_t conn);
+
+/* Bind a socket of kind AMG_LISTENER (and listen) or AMG_DATAGRAM_SOCKET for amg_engine_adopt().
+ *
+ * address   numeric IPv4 or IPv6, or the path of a Unix socket (it begins with a slash).
+ * flags     AMG_REUSEPORT: several processes share the port.
+ * return    the descriptor, or a negative errno.
+ */
+#define AMG_REUSEPORT 1u
+AMG_API int amg_bind(const char *address, uint16_t port, uint32_t kind, uint32_t flags, int backlog);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* AMG_H */

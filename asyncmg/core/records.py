@@ -1,0 +1,103 @@
+"""The structs and constants of amg.h. tests/core holds them against the header, the loader against the library."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from asyncmg.limits import HttpLimits
+
+HTTP1_LIMITS: Final = Struct("=8I")
+HTTP1_STATE: Final = Struct("=QII8B")
+HTTP1_RECORD: Final = Struct("=BBHHHIIIIQ")
+ENGINE_CONFIG: Final = Struct("=IIIIQII32s")  # at the end an amg_http1_limits
+COMPLETION: Final = Struct("=HHIIIIIIi")
+SUBMISSION: Final = Struct("=HHIII")
+NOTICE: Final = Struct("=II")
+
+# In the order of amg_sizeof().
+STRUCTS: Final = {
+    "amg_http1_limits": HTTP1_LIMITS,
+    "amg_http1": HTTP1_STATE,
+    "amg_http1_record": HTTP1_RECORD,
+    "amg_engine_config": ENGINE_CONFIG,
+    "amg_completion": COMPLETION,
+    "amg_submission": SUBMISSION,
+    "amg_notice": NOTICE,
+}
+
+AMG_SERVER: Final = 0
+AMG_CLIENT: Final = 1
+
+AMG_ANSWERS_NOTHING: Final = 0
+AMG_ANSWERS_OTHER: Final = 1
+AMG_ANSWERS_HEAD: Final = 2
+AMG_ANSWERS_CONNECT: Final = 3
+
+AMG_HTTP1_REQUEST: Final = 1
+AMG_HTTP1_RESPONSE: Final = 2
+AMG_HTTP1_CONTENT: Final = 3
+AMG_HTTP1_END: Final = 4
+AMG_HTTP1_ERROR: Final = 5
+
+AMG_FRAMING_NONE: Final = 0
+AMG_FRAMING_LENGTH: Final = 1
+AMG_FRAMING_CHUNKED: Final = 2
+AMG_FRAMING_CLOSE: Final = 3
+
+AMG_HTTP_10: Final = 1
+AMG_HTTP_KEEP_ALIVE: Final = 2
+AMG_HTTP_EXPECTS_CONTINUE: Final = 4
+AMG_HTTP_UPGRADE: Final = 8
+AMG_HTTP_SCRATCH: Final = 16
+
+AMG_POLLER_AUTO: Final = 0
+AMG_POLLER_EPOLL: Final = 1
+AMG_POLLER_KQUEUE: Final = 2
+AMG_POLLER_POLL: Final = 3
+
+AMG_ACCEPTED: Final = 1
+AMG_CONNECTED: Final = 2
+AMG_REQUEST: Final = 3
+AMG_DATA: Final = 4
+AMG_DATAGRAM: Final = 5
+AMG_EOF: Final = 6
+AMG_SENT: Final = 7
+AMG_TIMEOUT: Final = 8
+AMG_FAILED: Final = 9
+AMG_CLOSED: Final = 10
+
+AMG_OP_SEND: Final = 1
+AMG_OP_SENDTO: Final = 2
+AMG_OP_FANOUT: Final = 3
+AMG_OP_PAUSE: Final = 4
+AMG_OP_RESUME: Final = 5
+AMG_OP_ACCEPT: Final = 6
+AMG_OP_DEADLINE: Final = 7
+AMG_OP_SHUTDOWN: Final = 8
+AMG_OP_CLOSE: Final = 9
+AMG_OP_ABORT: Final = 10
+AMG_OP_RELEASE: Final = 11
+
+AMG_BROKEN: Final = 0xFFFFFFFF
+
+AMG_STREAM: Final = 0
+AMG_LISTENER: Final = 1
+AMG_DATAGRAM_SOCKET: Final = 2
+AMG_HTTP: Final = 256
+
+
+@lru_cache(maxsize=64)
+def http1_limits(limits: HttpLimits) -> bytes:
+    """Pack the limits for the core, as ``amg_http1_limits``."""
+    values = (
+        limits.max_request_line,
+        limits.max_field_line,
+        limits.max_header_size,
+        limits.max_fields,
+        limits.max_chunk_line,
+        limits.max_chunk_extensions,
+        limits.max_trailer_size,
+    )
+    return HTTP1_LIMITS.pack(*(min(int(value), 0xFFFFFFFF) for value in values), 0)

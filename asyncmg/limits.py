@@ -1,0 +1,101 @@
+"""Limits and time-outs, on by default. The table for users, with what the peer gets, is docs/limits.md.
+
+Sizes are bytes, durations seconds. Every group is frozen; change one with :func:`dataclasses.replace`, or give only
+the group that differs: ``Limits(http=HttpLimits(max_body=10 * 2**20))``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+SlowClientPolicy = Literal["wait", "drop", "close"]
+
+
+def _require_positive(group: object, *, zero_allowed: frozenset[str] = frozenset()) -> None:
+    for item in fields(group):  # type: ignore[arg-type]  # every caller is a dataclass
+        value = getattr(group, item.name)
+        if isinstance(value, str):
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{type(group).__name__}.{item.name} must be a number, not {value!r}")
+        if not math.isfinite(value):
+            raise ValueError(f"{type(group).__name__}.{item.name} must be finite: every wait and buffer has an end")
+        if value < 0 or (value == 0 and item.name not in zero_allowed):
+            raise ValueError(f"{type(group).__name__}.{item.name} must be positive, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class NetLimits:
+    """Making, accepting and ending connections."""
+
+    connect_timeout: float = 10.0  # name resolution and connect, all addresses together
+    connect_attempt_delay: float = 0.25  # RFC 8305 section 5: head start of one address before the next
+    tls_handshake_timeout: float = 10.0
+    tls_shutdown_timeout: float = 5.0
+    max_connections: int = 10_000  # accepted ones; never more than 0.8 x the open file limit
+    backlog: int = 1024
+    accept_retry_delay: float = 0.1  # pause after EMFILE, ENFILE, ENOBUFS or ENOMEM
+    max_accept_queue: int = 64  # connections that wait for ``async for conn in listener``
+    graceful_timeout: float = 30.0  # 0: close at once
+    linger_idle_timeout: float = 2.0  # lingering close: without a byte from the peer
+    linger_timeout: float = 10.0  # lingering close: in all
+
+    def __post_init__(self) -> None:
+        _require_positive(self, zero_allowed=frozenset({"graceful_timeout"}))
+
+
+@dataclass(frozen=True, slots=True)
+class BufferLimits:
+    """Buffers, queues and flow control of one connection."""
+
+    max_recv_buffer: int = 1 << 20  # raw bytes not yet taken; reading stops there
+    max_queued_events: int = 64  # events not yet taken by an async handler or iterator; reading stops there
+    send_high_water: int = 64 << 10  # is_writable is False and flush() waits above it; also: streamed content held
+    max_send_buffer: int = 16 << 20  # the connection is closed when a send finds more than this unsent
+    slow_client: SlowClientPolicy = "wait"  # above send_high_water: wait, drop the message, close the connection
+    stall_timeout: float = 30.0  # no byte of a body received, or of our output taken, for so long
+    min_rate: float = 240.0  # bytes/s of a body or of our output, averaged ...
+    rate_grace: float = 5.0  # ... after this many seconds
+    max_turn_input: int = 64 << 10  # bytes handled per connection and loop turn, then it is the others' turn
+    max_unsent: int = 256 << 20  # native backend: output that the kernel has not taken, all connections together
+    max_datagrams: int = 64  # received datagrams not yet handled; more are dropped, as UDP may
+
+    def __post_init__(self) -> None:
+        _require_positive(self, zero_allowed=frozenset({"min_rate"}))
+        if self.slow_client not in ("wait", "drop", "close"):
+            raise ValueError(f"slow_client must be 'wait', 'drop' or 'close', not {self.slow_client!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """HTTP/1.1, both roles."""
+
+    max_request_line: int = 8190  # 414 (RFC 9112 section 3 asks for at least 8000)
+    max_field_line: int = 8 << 10  # 431
+    max_header_size: int = 32 << 10  # 431
+    max_fields: int = 100  # 431
+    header_timeout: float = 10.0  # connect to first byte, and the whole header: 408
+    keepalive_timeout: float = 60.0  # idle between requests: close
+    max_requests: int = 1000  # per connection: close
+    max_body: int = 1 << 20  # content that is buffered for MG_EV_HTTP_MSG: 413
+    max_chunk_line: int = 4 << 10  # 400
+    max_chunk_extensions: int = 16 << 10  # of one message: 400
+    max_trailer_size: int = 16 << 10  # 400
+    max_pipelined: int = 16  # requests handled per loop turn, then it is the others' turn
+
+    def __post_init__(self) -> None:
+        _require_positive(self, zero_allowed=frozenset({"max_body"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All limits of a Manager, in groups."""
+
+    net: NetLimits = field(default_factory=NetLimits)
+    buffers: BufferLimits = field(default_factory=BufferLimits)
+    http: HttpLimits = field(default_factory=HttpLimits)
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,419 @@
+"""Messages that come with events. Each owns its bytes: it stays valid after the handler returns or awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+from .errors import BusyError
+
+Field = tuple[bytes, bytes]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+class Content:
+    """The content of one HTTP message while it is being received: buffered, or taken as a stream.
+
+    The protocol calls ``receive``, ``receive_end`` and ``fail``; a reader that takes the stream calls ``stream``.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_error",
+        "_on_begin",
+        "_on_taken",
+        "_waiter",
+        "has_ended",
+        "held",
+        "high_water",
+        "is_taken",
+        "total",
+    )
+
+    def __init__(self, high_water: int, on_begin: Callable[[], None], on_taken: Callable[[], None]) -> None:
+        self._chunks: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._on_begin = on_begin  # somebody wants the content as a stream
+        self._on_taken = on_taken  # the reader has taken what was held
+        self.high_water = high_water
+        self.is_taken = False
+        self.has_ended = False
+        self.held = 0  # bytes received and not yet taken
+        self.total = 0  # bytes received
+
+    @property
+    def is_full(self) -> bool:
+        """A reader has the stream and is behind: receiving should pause."""
+        return self.is_taken and self.held >= self.high_water
+
+    def receive(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self.held += len(data)
+        self.total += len(data)
+        self._wake()
+
+    def receive_end(self) -> None:
+        self.has_ended = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """End the content early; who reads the stream gets ``error`` after what was received."""
+        if not self.has_ended and self._error is None:
+            self._error = error
+            self._wake()
+
+    def begin_stream(self, message: HttpMessage) -> AsyncIterator[bytes]:
+        if self._waiter is not None:
+            raise BusyError("the content of this message is being read already")
+        if not self.is_taken:
+            self.is_taken = True
+            self._on_begin()
+        return self.stream()
+
+    def take_all(self) -> bytes:
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self.held = 0
+        return data
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        while True:
+            if self._chunks:
+                data = self.take_all()
+                self._on_taken()
+                yield data
+            elif self._error is not None:
+                raise self._error
+            elif self.has_ended:
+                return
+            else:
+                if self._waiter is not None:
+                    raise BusyError("the content of this message is being read already")
+                self._waiter = asyncio.get_running_loop().create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+
+
+class Framing(StrEnum):
+    """How the end of a message's content is known (RFC 9112 section 6.3)."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
+
+
+# Flags of a WholeRequest: AMG_HTTP_10 and AMG_HTTP_KEEP_ALIVE of amg.h.
+HTTP_1_0 = 1
+KEEP_ALIVE = 2
+
+
+class WholeRequest:
+    """A request that is all there, in place of RequestHead, content and EndOfMessage. It asks for nothing special.
+
+    Neither chunked, nor with Expect or an upgrade, nor CONNECT. Its parts are cut out of its bytes when they are asked
+    for: most handlers look at one or two.
+
+    Attributes:
+        raw: head and content.
+        flags: HTTP_1_0, KEEP_ALIVE.
+        takes_plain_reply: HTTP/1.1, not HEAD, and the connection goes on.
+    """
+
+    __slots__ = (
+        "_head_length",
+        "_method_length",
+        "_target_length",
+        "content_length",
+        "flags",
+        "raw",
+        "takes_plain_reply",
+    )
+
+    status = 0
+    reason = ""
+    expects_continue = False
+    upgrade = ""
+
+    def __init__(self, raw: bytes, head_length: int, method_length: int, target_length: int, flags: int) -> None:
+        self.raw = raw
+        self._head_length = head_length
+        self._method_length = method_length
+        self._target_length = target_length
+        self.flags = flags
+        self.content_length = len(raw) - head_length
+        self.takes_plain_reply = flags == KEEP_ALIVE and (method_length != 4 or raw[0] != 72)  # H of HEAD
+
+    @property
+    def keep_alive(self) -> bool:
+        return self.flags & KEEP_ALIVE != 0
+
+    @property
+    def method(self) -> str:
+        method = self.raw[: self._method_length]
+        return _METHODS.get(method) or method.decode("ascii")
+
+    @property
+    def target(self) -> str:
+        start = self._method_length + 1
+        return self.raw[start : start + self._target_length].decode("ascii")
+
+    @property
+    def proto(self) -> str:
+        return "HTTP/1.0" if self.flags & HTTP_1_0 else "HTTP/1.1"
+
+    @property
+    def fields(self) -> list[Field]:
+        # Behind the request line: " HTTP/1.1", CR and LF are 11 bytes.
+        start = self._method_length + self._target_length + 12
+        return split_fields(self.raw[start : self._head_length - 4])
+
+    @property
+    def framing(self) -> Framing:
+        return Framing.LENGTH if self.content_length else Framing.NONE
+
+    @property
+    def content(self) -> bytes:
+        return self.raw[self._head_length :]
+
+
+def split_fields(section: bytes) -> list[Field]:
+    """Split a header section that has been checked: without the CRLF behind the last field line."""
+    if not section:
+        return []
+    lines = [line.partition(b":") for line in section.split(b"\r\n")]
+    return [(name, value.strip(b" \t")) for name, _, value in lines]
+
+
+def _nothing() -> None:
+    """There is nobody to tell."""
+
+
+#: Stands where no content is being received.
+NO_CONTENT = Content(1, _nothing, _nothing)
+NO_CONTENT.has_ended = True
+
+
+class MessageHead(Protocol):
+    """What a message shows of its head (the codecs' heads have it)."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def proto(self) -> str: ...
+
+    @property
+    def fields(self) -> list[Field]: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class Streamable(Protocol):
+    """Where a message gets its content from as a stream: its Content, or who makes one on demand."""
+
+    def begin_stream(self, message: HttpMessage) -> AsyncIterator[bytes]: ...
+
+
+class HttpMessage:
+    """An HTTP request or response (RFC 9110).
+
+    Attributes:
+        body_bytes: the whole content; empty in MG_EV_HTTP_HDRS and when the content was taken by :meth:`stream`.
+    """
+
+    __slots__ = ("_authority", "_head", "_query", "_trailers", "_uri", "body_bytes", "content")
+
+    def __init__(self, head: MessageHead, content: Streamable) -> None:
+        self.body_bytes = b""
+        self.content = content  # for the protocol
+        self._head = head
+        self._uri = ""  # cut out of the target when it is asked for
+        self._trailers: Sequence[tuple[str, str]] = ()
+
+    def _split_target(self) -> str:
+        target = self._head.target
+        self._authority = ""
+        if target[:1] not in ("/", "*", "") and "://" in target:  # absolute-form, RFC 9112 section 3.2.2
+            rest, mark, query = target.partition("://")[2].partition("?")
+            self._authority, _, path = rest.partition("/")
+            target = "/" + path + mark + query
+        self._uri, _, self._query = target.partition("?")
+        return self._uri
+
+    @property
+    def method(self) -> str:
+        """Request method; of a response its protocol version, as in Mongoose."""
+        return self._head.proto if self._head.status else self._head.method
+
+    @property
+    def uri(self) -> str:
+        """Path as on the wire (percent-encoded, without the query); of a response the status code, as in Mongoose."""
+        return self._uri or (str(self._head.status) if self._head.status else self._split_target())
+
+    @property
+    def query(self) -> str:
+        """Raw query without ``?``, ``""`` when absent."""
+        if not self._uri:
+            self._split_target()
+        return self._query
+
+    @property
+    def proto(self) -> str:
+        """``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
+        return self._head.proto
+
+    @property
+    def reason(self) -> str:
+        """Reason phrase of a response, ``""`` of a request."""
+        return self._head.reason
+
+    @property
+    def trailers(self) -> list[tuple[str, str]]:
+        """Trailer fields of a chunked message, never merged into the headers."""
+        return list(self._trailers)
+
+    def add_trailers(self, trailers: list[Field]) -> None:
+        self._trailers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in trailers]
+
+    def __repr__(self) -> str:
+        return f"<HttpMessage {self.method} {self.uri}>"
+
+    @property
+    def body_text(self) -> str:
+        """The content as UTF-8; bytes that are not UTF-8 become surrogates."""
+        return _text(self.body_bytes)
+
+    @property
+    def path(self) -> str:
+        """``uri``, percent-decoded."""
+        return _text(unquote_to_bytes(self.uri))
+
+    @property
+    def host(self) -> str:
+        """Host and port that the request was made for: of an absolute request-target, otherwise of the Host field."""
+        if not self._uri:
+            self._split_target()
+        return self._authority or self.header("Host", "") or ""
+
+    def status(self) -> int:
+        """Status code of a response; 0 for a request."""
+        return self._head.status
+
+    def header(self, name: str, default: str | None = None) -> str | None:
+        """Return the first field with this name (case-insensitive), or default."""
+        wanted = name.encode("utf-8", "surrogateescape").lower()
+        for field, value in self._head.fields:
+            if field.lower() == wanted:
+                return _text(value)
+        return default
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return all fields in order, names as sent, repeated ones kept."""
+        return [(_text(name), _text(value)) for name, value in self._head.fields]
+
+    def query_var(self, name: str) -> str | None:
+        """Return the first query parameter with this name, decoded (``%xx`` and ``+``), or None."""
+        for pair in self.query.split("&"):
+            key, _, value = pair.partition("=")
+            if _text(unquote_to_bytes(key.replace("+", " "))) == name:
+                return _text(unquote_to_bytes(value.replace("+", " ")))
+        return None
+
+    def header_var(self, header_name: str, var_name: str) -> str | None:
+        """Return a parameter of a field, such as ``boundary`` of Content-Type, without its quotes, or None."""
+        value = self.header(header_name)
+        return None if value is None else header_parameter(value, var_name)
+
+    def json(self) -> Any:
+        """Parse the content as JSON.
+
+        Raises:
+            ValueError: the content is not JSON.
+        """
+        return json.loads(self.body_bytes)
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Take the content as a stream of byte chunks, with back-pressure and without the limit ``max_body``.
+
+        Called in MG_EV_HTTP_HDRS it keeps the content from being buffered, and MG_EV_HTTP_MSG does not follow. Called
+        in MG_EV_HTTP_MSG it yields the content that was buffered.
+
+        Cancelling is safe: no chunk is lost; the iteration can go on with a new call.
+
+        Raises:
+            BusyError: another task is reading the content.
+            RemoteProtocolError: (while iterating) the peer broke the message or closed in the middle of it.
+        """
+        if self.body_bytes:
+            return replay(self.body_bytes)
+        return self.content.begin_stream(self)
+
+
+async def replay(data: bytes) -> AsyncIterator[bytes]:
+    """Yield what is there already."""
+    if data:
+        yield data
+
+
+def header_parameter(value: str, name: str) -> str | None:
+    """Find ``name=value`` among the parameters of a field value (RFC 9110 section 5.6.6); quotes are removed."""
+    wanted = name.lower()
+    position, length = 0, len(value)
+    while position < length:
+        start = position
+        quoted = False
+        while position < length and (quoted or value[position] not in ";,"):
+            if value[position] == '"':
+                quoted = not quoted
+            elif quoted and value[position] == "\\":
+                position += 1
+            position += 1
+        # A parameter may follow white space only, as in `Basic realm="x"` and `Digest username="y"`.
+        segment = value[start:position].strip()
+        head, _, rest = segment.partition(" ")
+        for candidate in (segment,) if "=" in head else (segment, rest):
+            key, equals, raw = candidate.strip().partition("=")
+            if equals and key.lower() == wanted:
+                return _unquote(raw.strip())
+        position += 1
+    return None
+
+
+def _unquote(raw: str) -> str:
+    if len(raw) < 2 or raw[0] != '"' or raw[-1] != '"':
+        return raw
+    out: list[str] = []
+    escaped = False
+    for character in raw[1:-1]:
+        if character == "\\" and not escaped:
+            escaped = True
+        else:
+            out.append(character)
+            escaped = False
+    return "".join(out)

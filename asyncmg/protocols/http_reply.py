@@ -1,0 +1,268 @@
+"""How replies are framed (RFC 9112 section 6, RFC 9110 section 8.6): the one place that decides it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from enum import StrEnum
+from typing import Any
+
+from asyncmg.codecs.http import (
+    Framing,
+    HeadersArgument,
+    RequestHead,
+    WholeRequest,
+    encode_fields,
+    encode_response_head,
+)
+from asyncmg.errors import InvalidHeader
+
+SERVER_LINE = b"Server: asyncmg\r\n"
+
+_JSON = b"Content-Type: application/json\r\n"
+_HTML = b"Content-Type: text/html; charset=utf-8\r\n"
+_TEXT = b"Content-Type: text/plain; charset=utf-8\r\n"
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_EVENT_STREAM = b"content-type: text/event-stream"
+
+# Lines that a user may name but that are ours to write.
+_FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
+class ReplyFraming(StrEnum):
+    """How the content of a reply that has been begun goes on."""
+
+    WHOLE = "whole"  # it is all there
+    LENGTH = "length"  # a given number of bytes follows
+    CHUNKED = "chunked"
+    CLOSE = "close"  # HTTP/1.0: until the connection closes
+    SILENT = "silent"  # the reply to HEAD: what the user streams is not sent
+
+
+class FramedReply:
+    """Head and content of one reply."""
+
+    __slots__ = ("body", "closes", "framing", "head")
+
+    def __init__(self, head: bytes, body: bytes, framing: ReplyFraming, closes: bool) -> None:
+        self.head = head
+        self.body = body
+        self.framing = framing
+        self.closes = closes  # the connection ends behind this reply
+
+
+class _Second:
+    """What holds for a second: the Date field line (RFC 9110 section 6.6.1), and heads that have it in them.
+
+    Attributes:
+        end: when it ends (seconds since the epoch).
+        heads: of plain replies, by status, Content-Type line and length of the content.
+    """
+
+    __slots__ = ("_line", "end", "heads")
+
+    def __init__(self) -> None:
+        self.end = 0.0
+        self.heads: dict[tuple[int, bytes, int], bytes] = {}
+        self._line = b""
+
+    def begin(self, now: float) -> None:
+        second = int(now)
+        self.end = second + 1.0
+        self.heads.clear()
+        self._line = b"Date: " + formatdate(second, usegmt=True).encode() + b"\r\n"
+
+    def date_line(self) -> bytes:
+        now = time.time()
+        # The clock may have been set back.
+        if not self.end - 1.0 <= now < self.end:
+            self.begin(now)
+        return self._line
+
+
+NO_REQUEST = RequestHead("GET", "/", "HTTP/1.1", [], Framing.NONE, 0, True, False, "")
+
+_second = _Second()
+_MAX_HEADS = 256  # kept per second
+
+
+def encode_body(body: Any) -> tuple[bytes, bytes]:
+    """Turn a reply's body into bytes and the Content-Type line that goes with it.
+
+    dict, list and tuple become JSON; a str becomes HTML when it starts like an HTML document, otherwise plain text;
+    bytes stay as they are and count as plain text, as in Mongoose.
+
+    Raises:
+        TypeError: another type, or a dict or list that JSON cannot express.
+    """
+    if isinstance(body, bytes):
+        return body, _TEXT
+    if isinstance(body, str):
+        start = body[:64].lstrip().lower()
+        is_html = start.startswith(("<!doctype html", "<html"))
+        return body.encode("utf-8", "surrogateescape"), _HTML if is_html else _TEXT
+    if isinstance(body, dict | list | tuple):
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape"), _JSON
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body), _TEXT
+    if body is None:
+        return b"", _TEXT
+    raise TypeError(f"a body is bytes, str, dict or list, not {type(body).__name__}")
+
+
+def plain_reply(status: int, body: Any) -> tuple[bytes, bytes]:
+    """Frame a reply without headers of the user's to a request that takes it, with a head made before if there is one.
+
+    Returns:
+        head and content; an empty head when it is not plain: see :func:`frame_reply`.
+    """
+    data, content_type = (body, _TEXT) if type(body) is bytes else encode_body(body)
+    now = time.time()
+    if not _second.end - 1.0 <= now < _second.end:
+        _second.begin(now)
+    key = (status, content_type, len(data))
+    head = _second.heads.get(key)
+    if head is None:
+        if status in (204, 304) or not data:
+            return b"", b""
+        head = frame_reply(NO_REQUEST, status, data, (), closes=False, content_type=content_type).head
+        if len(_second.heads) < _MAX_HEADS:
+            _second.heads[key] = head
+    return head, data
+
+
+def frame_reply(
+    request: RequestHead | WholeRequest,
+    status: int,
+    body: Any,
+    headers: HeadersArgument,
+    *,
+    closes: bool,
+    stream_length: int | None = None,
+    streams: bool = False,
+    content_type: bytes = b"",
+) -> FramedReply:
+    """Frame a reply.
+
+    Args:
+        request: what it answers.
+        status: 200 to 599 (other three-digit codes are allowed).
+        body: see :func:`encode_body`; of a streamed reply its first piece.
+        headers: the user's; Content-Length, Transfer-Encoding and Connection are read, not copied.
+        closes: the connection ends behind the reply whatever the headers say.
+        stream_length: number of bytes that will follow, when known.
+        content_type: line that goes with a body that is encoded already.
+        streams: content will follow; implied by ``Transfer-Encoding: chunked``, and by ``text/event-stream`` without
+            a body.
+
+    Raises:
+        ValueError: the status is not a final one.
+        InvalidHeader: an illegal header, a Content-Length that is not the body's, another Transfer-Encoding.
+    """
+    if not 200 <= status <= 999:
+        raise ValueError(f"not a final status code: {status}")
+    if content_type:
+        data = body
+    else:
+        data, content_type = encode_body(body)
+    fields = encode_fields(headers)
+    lines: list[bytes] = []
+    names: set[bytes] = set()
+    declared: int | None = None
+    for name, line in fields:
+        names.add(name)
+        if name not in _FRAMING_FIELDS:
+            lines.append(line)
+        elif name == b"content-length":
+            declared = _declared_length(line)
+        elif name == b"transfer-encoding":
+            if line.partition(b":")[2].strip().lower() != b"chunked":
+                raise InvalidHeader("Transfer-Encoding can only be chunked")
+            streams = True
+        elif b"close" in line.lower():
+            closes = True
+        elif b"keep-alive" not in line.lower():
+            lines.append(line)  # other options, such as Upgrade behind a 426
+    if not data and any(line[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM for line in lines):
+        streams = True
+    is_head = request.method == "HEAD"
+    # RFC 9110 sections 8.6 and 9.3.6: no content, no length in a 2xx to CONNECT.
+    has_content = status not in (204, 304) and not (request.method == "CONNECT" and status < 300)
+    if b"content-type" not in names and has_content and (data or streams):
+        lines.append(content_type)
+    if not has_content:
+        data, framing = b"", ReplyFraming.WHOLE
+        if status == 304 and declared is not None:
+            lines.append(b"Content-Length: %d\r\n" % declared)
+    elif streams:
+        framing = _stream_framing(request, stream_length, lines)
+        closes = closes or framing is ReplyFraming.CLOSE
+        if is_head:
+            framing = ReplyFraming.SILENT
+    else:
+        if declared is not None and declared != len(data) and not (is_head and not data):
+            raise InvalidHeader(f"Content-Length {declared} for {len(data)} bytes of body")
+        lines.append(b"Content-Length: %d\r\n" % (len(data) if declared is None else declared))
+        framing = ReplyFraming.WHOLE
+    if closes:
+        lines.append(_CLOSE)
+    elif request.proto == "HTTP/1.0":
+        lines.append(_KEEP_ALIVE)
+    if b"date" not in names:
+        lines.append(_second.date_line())
+    if b"server" not in names:
+        lines.append(SERVER_LINE)
+    return FramedReply(encode_response_head(status, lines), b"" if is_head else data, framing, closes)
+
+
+def _declared_length(line: bytes) -> int:
+    value = line.partition(b":")[2].strip()
+    if not value.isdigit():
+        raise InvalidHeader(f"Content-Length is not a number: {value!r}")
+    return int(value)
+
+
+def _stream_framing(request: RequestHead | WholeRequest, length: int | None, lines: list[bytes]) -> ReplyFraming:
+    if length is not None:
+        lines.append(b"Content-Length: %d\r\n" % length)
+        return ReplyFraming.LENGTH
+    if request.proto == "HTTP/1.0":
+        return ReplyFraming.CLOSE
+    lines.append(_CHUNKED)
+    return ReplyFraming.CHUNKED
+
+
+def closing_head(head: bytes) -> bytes:
+    """Add ``Connection: close`` to a head that does not say how the connection goes on."""
+    return head[:-2] + _CLOSE + b"\r\n"
+
+
+def upgrade_head(token: str, headers: HeadersArgument) -> bytes:
+    """Head of a 101 response (RFC 9110 section 7.8)."""
+    lines: Iterable[bytes] = [line for _, line in encode_fields(headers)]
+    return encode_response_head(
+        101, [b"Upgrade: " + token.encode("latin-1") + b"\r\n", b"Connection: Upgrade\r\n", *lines]
+    )
+
+
+def encode_sse(event_type: str, data: str, event_id: str = "", retry: int | None = None) -> bytes:
+    """Encode one server-sent event (HTML standard, section 9.2): each line of data becomes a ``data:`` line.
+
+    Raises:
+        InvalidHeader: event_type or event_id contains a line break (it would end the event), or event_id NUL.
+    """
+    if any(c in event_type or c in event_id for c in "\r\n") or "\x00" in event_id:
+        raise InvalidHeader("line break in the type or id of an event")
+    lines = [f"event: {event_type}\n"] if event_type else []
+    if event_id:
+        lines.append(f"id: {event_id}\n")
+    if retry is not None:
+        lines.append(f"retry: {retry}\n")
+    text = data.replace("\r\n", "\n").replace("\r", "\n")
+    lines.extend(f"data: {line}\n" for line in text.split("\n"))
+    lines.append("\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
