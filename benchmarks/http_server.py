@@ -1,0 +1,134 @@
+"""HTTP servers side by side: CPU microseconds per request, and requests per second.
+
+    make bench        # or: .venv/bin/python benchmarks/http_server.py --workload one --only "asyncmg,nginx"
+
+Each server is pinned to one core and the load (wrk) to another. Rounds are interleaved: every server once, then again,
+so that a machine that changes its speed changes it for all. The tables show medians of the rounds. CPU time is that of
+all processes of the server, user and system, which survives a noisy neighbour better than the rate; the ratios are of
+CPU time: below 1.00 is cheaper than the peer at the column's head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+
+from loads.wrk import require_wrk, run_wrk
+from servers.http_peers import names
+from servers.rounds import Row, report, run_rounds
+from servers.running import RunningServer
+
+# Ratios are against these, where they ran.
+REFERENCES = {
+    "nginx": "nginx",
+    "cymongoose": "cymongoose",
+    "uvicorn": "uvicorn httptools uvloop",
+    "constant": "constant reply uvloop",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    connections: int
+    depth: int = 1  # requests in flight on each connection
+
+
+WORKLOADS = {
+    "keepalive64": Workload(64),
+    "one": Workload(1),
+    "many256": Workload(256),
+    "pipelined16": Workload(64, depth=16),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One server under one workload, once."""
+
+    cpu_us: float  # per request
+    rate: float  # requests per second
+    p50_us: float
+    errors: int
+
+
+def measure(name: str, workload: Workload, args: argparse.Namespace) -> Round:
+    """Start a server, warm it up, load it.
+
+    Raises:
+        CannotRun: it does not start, a reply before or after the load is not what it should be, or wrk got none.
+    """
+    load = {"connections": workload.connections, "depth": workload.depth, "core": args.load_core}
+    with RunningServer(name, args.server_core) as server:
+        server.check(workload.depth)
+        if args.warm_up:
+            run_wrk(server.port, seconds=args.warm_up, **load)
+        before = server.cpu_seconds()
+        result = run_wrk(server.port, seconds=args.seconds, **load)
+        used = server.cpu_seconds() - before
+        server.check(workload.depth)
+    return Round(used / result.requests * 1e6, result.rate, result.p50_us, result.errors)
+
+
+def print_table(rows: dict[str, Row[Round]], name: str, args: argparse.Namespace) -> None:
+    workload = WORKLOADS[name]
+    flight = f", {workload.depth} requests in flight on each" if workload.depth > 1 else ""
+    print(
+        f"\n{name}: {workload.connections} connection{'s' * (workload.connections > 1)}{flight};"
+        f" {args.rounds} round{'s' * (args.rounds > 1)} of {args.seconds} s"
+    )
+    with_latency = workload.connections == 1
+    header = f"{'server':30} {'CPU us/req':>10} {'req/s':>8}"
+    header += f" {'p50 us':>8}" if with_latency else ""
+    print(header + "".join(f" {'/ ' + label:>12}" for label in REFERENCES))
+    cost = {server: row.median(lambda r: r.cpu_us) for server, row in rows.items()}
+    for server, row in rows.items():
+        line = f"{server:30} {cost[server]:10.2f} {row.median(lambda r: r.rate):8.0f}"
+        if with_latency:
+            line += f" {row.median(lambda r: r.p50_us):8.1f}"
+        for peer in REFERENCES.values():
+            line += f" {cost[server] / cost[peer]:12.2f}" if cost.get(peer) else f" {'-':>12}"
+        print(line + row.note())
+
+
+def parse_arguments() -> argparse.Namespace:
+    cores = sorted(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", help=f"some of {','.join(WORKLOADS)} (default: all, in turn)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of one round (default: 3)")
+    parser.add_argument("--warm-up", type=int, default=1, help="seconds before each round (default: 1)")
+    parser.add_argument("--server-core", type=int, default=cores[0])
+    parser.add_argument("--load-core", type=int, default=cores[-1])
+    parser.add_argument("--only", help="servers whose name contains one of these strings, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print the raw rounds instead of tables")
+    args = parser.parse_args()
+    args.workload = args.workload.split(",") if args.workload else list(WORKLOADS)
+    if unknown := set(args.workload) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    if args.rounds < 1 or args.seconds < 1 or args.warm_up < 0:
+        parser.error("--rounds and --seconds are at least 1, --warm-up at least 0")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    require_wrk()
+    if args.server_core == args.load_core:
+        print("server and load share a core: the rates say little", file=sys.stderr)
+    raw = {}
+    for name in args.workload:
+        workload = WORKLOADS[name]
+        measured = run_rounds(partial(measure, workload=workload, args=args), names(args.only), args.rounds)
+        raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
+    if args.json:
+        print(json.dumps(raw))
+    if not any(raw.values()):
+        sys.exit("no server ran")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Interleaved rounds: every server once, then again, so that a machine that changes its speed changes it for all."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .running import CannotRun
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+@dataclass(slots=True)
+class Row(Generic[T]):
+    """The rounds of one server, and why others are missing."""
+
+    rounds: list[T] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def median(self, figure: Callable[[T], float]) -> float:
+        """Return the median of what ``figure`` makes of each round."""
+        return statistics.median(figure(r) for r in self.rounds)
+
+    def note(self) -> str:
+        """Return what is wrong with the row, for its end; empty when nothing is."""
+        errors = sum(getattr(r, "errors", 0) for r in self.rounds)
+        notes = [f"{errors} ERRORS"] if errors else []
+        notes += [f"A ROUND FAILED: {failure}" for failure in self.failures]
+        return "".join(f"  {note}" for note in notes)
+
+
+def run_rounds(measure: Callable[[str], T], servers: Iterable[str], rounds: int) -> dict[str, Row[T]]:
+    """Measure all servers in each round. One that fails in its first is not tried again."""
+    rows: dict[str, Row[T]] = {name: Row() for name in servers}
+    for _ in range(rounds):
+        for name, row in rows.items():
+            if row.failures and not row.rounds:
+                continue
+            try:
+                row.rounds.append(measure(name))
+            except CannotRun as exc:
+                row.failures.append(str(exc))
+    return rows
+
+
+def report(
+    measured: dict[str, Row[T]], print_table: Callable[[dict[str, Row[T]]], None], *, as_json: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Print the table of what ran, unless ``as_json``, and a line about each server left out; return the raw rounds."""
+    rows = {name: row for name, row in measured.items() if row.rounds}
+    if rows and not as_json:
+        print_table(rows)
+    for name, row in measured.items():
+        if not row.rounds:
+            print(f"{name}: left out: {row.failures[0]}", file=sys.stderr if as_json else sys.stdout)
+    sys.stdout.flush()
+    return {name: [asdict(r) for r in row.rounds] for name, row in rows.items()}
