@@ -1,0 +1,299 @@
+"""Every program in examples/ runs, does over real connections what it says, and stops cleanly."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import signal
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+import asyncmg.core
+from asyncmg.transports.choice import chosen_backend
+
+from .program import ROOT, Program
+
+EXAMPLES = ROOT / "examples"
+TESTS: dict[str, Callable[[Path], None]] = {}
+
+
+def example(test: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Register the test of the example that has its name: ``http_hello`` tests ``http_hello.py``."""
+    TESTS[test.__name__] = test
+    return test
+
+
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[tuple[Program, str]]:
+    """Run an example on a free port; yield it and its URL; stop it with SIGINT: exit code 0, nothing on stderr."""
+    with Program(EXAMPLES / f"{name}.py", *arguments) as program:
+        yield program, program.line()
+        program.stop_cleanly()
+
+
+def fetch(url: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """Make one request; a refusal is an answer as well."""
+    request = urllib.request.Request(url, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname and parts.port
+    return parts.hostname, parts.port
+
+
+@example
+def http_hello(tmp_path: Path) -> None:
+    with running("http_hello", "--port", "0") as (_, url):
+        assert fetch(f"{url}/?name=a+b") == (200, b"Hello, a b!\n")
+        assert fetch(url) == (200, b"Hello, world!\n")
+
+
+@example
+def http_session(tmp_path: Path) -> None:
+    with running("http_session", "--port", "0") as (program, url):
+        client = http.client.HTTPConnection(*address(url), timeout=10)
+        told = []
+        for path in ("/a", "/b"):
+            client.request("GET", path)
+            told.append(json.load(client.getresponse()))
+        assert [answer["visited"] for answer in told] == [["/a"], ["/a", "/b"]]
+        client.close()
+        assert program.line() == f"connection {told[0]['connection']} made 2 requests"
+        assert json.loads(fetch(f"{url}/c")[1])["visited"] == ["/c"]
+
+
+@example
+def http_json_api(tmp_path: Path) -> None:
+    with running("http_json_api", "--port", "0") as (_, url):
+        assert fetch(f"{url}/api/users/1")[0] == 404
+        assert fetch(f"{url}/api/users", b"not JSON")[0] == 400
+        status, body = fetch(f"{url}/api/users", '{"name": "Åse"}'.encode())
+        assert status == 201 and json.loads(body) == {"id": "1", "name": "Åse"}
+        assert json.loads(fetch(f"{url}/api/users/1")[1]) == {"id": "1", "name": "Åse"}
+        assert json.loads(fetch(f"{url}/api/users?prefix=%C3%85")[1]) == [{"id": "1", "name": "Åse"}]
+        assert json.loads(fetch(f"{url}/api/users?prefix=B")[1]) == []
+        told = json.loads(fetch(f"{url}/api/request?x=1", b"body", **{"X-Test": "yes"})[1])
+        assert (told["method"], told["uri"], told["query"], told["body"]) == ("POST", "/api/request", "x=1", "body")
+        assert ["X-Test", "yes"] in told["headers"]
+        assert fetch(f"{url}/other")[0] == 404
+
+
+@example
+def http_chunked(tmp_path: Path) -> None:
+    with running("http_chunked", "--port", "0") as (_, url):
+        with urllib.request.urlopen(f"{url}/?lines=250", timeout=10) as response:
+            assert response.headers["Transfer-Encoding"] == "chunked"
+            assert response.read() == b"".join(b"line %d\n" % n for n in range(250))
+        assert fetch(f"{url}/?lines=many")[0] == 400
+        # A client that leaves in the middle is no error: the example's stderr stays empty.
+        with socket.create_connection(address(url), timeout=10) as sock:
+            sock.sendall(b"GET /?lines=1000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(100)
+        status, body = fetch(f"{url}/?lines=200000")
+        assert status == 200 and body.endswith(b"line 199999\n")
+
+
+@example
+def http_sse(tmp_path: Path) -> None:
+    with running("http_sse", "--port", "0", "--interval", "20") as (program, url):
+        with urllib.request.urlopen(url, timeout=10) as response:
+            assert response.headers["Content-Type"] == "text/event-stream"
+            for _ in range(3):
+                assert response.readline() == b"event: tick\n"
+                assert response.readline().startswith(b"data: ")
+                assert response.readline() == b"\n"
+            program.process.send_signal(signal.SIGINT)
+            response.read()  # the stream has its end: no IncompleteRead
+        assert program.process.wait(10) == 0
+
+
+@example
+def http_upload_multipart(tmp_path: Path) -> None:
+    def form(*files: tuple[str, bytes]) -> bytes:
+        parts = [
+            b'--XX\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
+            % (name.encode(), content)
+            for name, content in files
+        ]
+        return b"".join(parts) + b"--XX--\r\n"
+
+    kind = {"Content-Type": "multipart/form-data; boundary=XX"}
+    with running("http_upload_multipart", "--port", "0", "--folder", str(tmp_path / "in")) as (_, url):
+        assert b"<form" in fetch(url)[1]
+        content = bytes(range(256)) * 10
+        status, body = fetch(url, form(("a.bin", content), (r"C:\\dir\\b c.txt", b"text")), **kind)
+        assert status == 200, body
+        assert [item["name"] for item in json.loads(body)["saved"]] == ["a.bin", "b c.txt"]
+        assert (tmp_path / "in" / "a.bin").read_bytes() == content
+        assert fetch(url, form(("a.bin", b"other")), **kind)[0] == 409
+        for name in ("..", ".hidden", "../", "a\x00b", "con.", "%2e%2e"):
+            assert fetch(url, form((name, b"evil")), **kind)[0] == 400, name
+        assert fetch(url, form(("../../evil.txt", b"kept inside")), **kind)[0] == 200
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
+            "in/a.bin",
+            "in/b c.txt",
+            "in/evil.txt",
+        ]
+
+
+@example
+def http_stream_upload(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40_000  # 10 MB: far above max_body
+    with running("http_stream_upload", "--port", "0") as (_, url):
+        told = json.loads(fetch(url, data)[1])
+        assert told == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        client = http.client.HTTPConnection(*address(url), timeout=10)
+        pieces = [data[:5], data[5:70_000], data[70_000:70_001]]
+        for _ in range(2):  # keep-alive
+            client.request("PUT", "/", body=iter(pieces), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+            assert json.load(client.getresponse())["sha256"] == hashlib.sha256(b"".join(pieces)).hexdigest()
+        client.close()
+        assert fetch(url)[0] == 405
+
+
+@example
+def http_client(tmp_path: Path) -> None:
+    with running("http_json_api", "--port", "0") as (_, url):
+        with Program(EXAMPLES / "http_client.py", url) as client:
+            assert client.rest() == ['POST 201 {"id":"1","name":"Alice"}', 'GET 200 {"id":"1","name":"Alice"}']
+            assert client.process.wait(10) == 0
+            assert client.stderr == ""
+
+
+@contextmanager
+def certificates(tmp_path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield paths of CA, certificate and key."""
+    ca, paths = trustme.CA(), [str(tmp_path / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+    leaf = ca.issue_cert("localhost")
+    ca.cert_pem.write_to_path(paths[0])
+    for blob in leaf.cert_chain_pems:
+        blob.write_to_path(paths[1], append=True)
+    leaf.private_key_pem.write_to_path(paths[2])
+    yield paths[0], paths[1], paths[2]
+
+
+@example
+def https_server(tmp_path: Path) -> None:
+    with (
+        certificates(tmp_path) as (ca, cert, key),
+        running("https_server", "--port", "0", "--cert", cert, "--key", key) as (program, url),
+    ):
+        context = ssl.create_default_context(cafile=ca)
+        with urllib.request.urlopen(url, timeout=10, context=context) as response:
+            assert response.read() == b"Secure hello! TLS: True\n"
+        assert program.line().endswith("handshake complete")
+
+
+@example
+def https_client(tmp_path: Path) -> None:
+    with (
+        certificates(tmp_path) as (ca, cert, key),
+        running("https_server", "--port", "0", "--cert", cert, "--key", key) as (_, url),
+    ):
+        with Program(EXAMPLES / "https_client.py", url, "--ca", ca) as client:
+            assert client.rest() == ["200 Secure hello! TLS: True", ""]
+            assert client.process.wait(10) == 0
+        with Program(EXAMPLES / "https_client.py", url) as client:  # the system does not know this CA
+            assert client.rest() == []
+            assert client.process.wait(10) == 1
+            assert "certificate" in client.stderr
+
+
+@example
+def mongoose_style(tmp_path: Path) -> None:
+    with running("mongoose_style", "--port", "0") as (_, url):
+        assert fetch(f"{url}/path") == (200, b"You asked for /path\n")
+
+
+@example
+def tcp_echo(tmp_path: Path) -> None:
+    with running("tcp_echo", "--port", "0") as (_, url):
+        data = bytes(range(256)) * 8000
+        with socket.create_connection(address(url), timeout=10) as sock:
+            received, sent = b"", 0
+            while len(received) < len(data):
+                sent += sock.send(data[sent : sent + 100_000]) if sent < len(data) else 0
+                received += sock.recv(1 << 20)
+        assert received == data
+
+
+@example
+def udp_echo(tmp_path: Path) -> None:
+    with running("udp_echo", "--port", "0") as (_, url):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            sock.connect(address(url))
+            for datagram in (b"one", b"x" * 8000):
+                sock.send(datagram)
+                assert sock.recv(65536) == datagram
+
+
+@example
+def unix_echo(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with running("unix_echo", path) as (_, url):
+        assert url == f"unix://{path}"
+        with Program(EXAMPLES / "unix_echo.py", path, "--send", "hello") as client:
+            assert client.rest() == ["echo: hello"]
+            assert client.process.wait(10) == 0
+
+
+@example
+def wakeup_thread(tmp_path: Path) -> None:
+    with running("wakeup_thread", "--port", "0") as (_, url):
+        assert fetch(f"{url}/20") == (200, b"fibonacci(20) = 6765\n")
+        assert fetch(f"{url}/x")[0] == 400
+
+
+@example
+def embed_in_app(tmp_path: Path) -> None:
+    with running("embed_in_app", "--port", "0") as (_, url):
+        first = json.loads(fetch(url)[1])["readings"]
+        while json.loads(fetch(url)[1])["readings"] == first:  # the app's own task goes on beside the server
+            pass
+
+
+@example
+def protocol_alone(tmp_path: Path) -> None:
+    with running("protocol_alone", "--port", "0") as (_, url):
+        assert json.loads(fetch(f"{url}/p", b"x")[1]) == {"method": "POST", "uri": "/p"}
+
+
+@example
+def native_backend(tmp_path: Path) -> None:
+    core = asyncmg.core.load()
+    served = ["asyncio", "auto"] if core is None or core.engine is None else ["asyncio", "native", "auto"]
+    for backend in served:
+        with Program(EXAMPLES / "native_backend.py", "--backend", backend) as program:
+            expected = chosen_backend(backend)
+            if expected == "auto":
+                expected = "native" if "native" in served else "asyncio"
+            assert program.rest() == [f"served by the {expected} backend", "200 You asked for /hello"]
+            assert program.process.wait(10) == 0
+            assert program.stderr == ""
+
+
+def test_every_example_has_a_test() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(TESTS)
+
+
+@pytest.mark.parametrize("name", sorted(TESTS))
+def test_example(name: str, tmp_path: Path) -> None:
+    TESTS[name](tmp_path)
