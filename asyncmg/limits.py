@@ -90,12 +90,32 @@ class HttpLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WsLimits:
+    """WebSocket, both roles."""
+
+    handshake_timeout: float = 10.0  # client: from the connection to the 101, proxies included
+    max_message: int = 1 << 20  # one message, also when it is decompressed: 1009
+    max_frame: int = 0  # one frame: 1009; 0: as max_message
+    max_fragments: int = 16_384  # frames of one message: 1008
+    max_control_frames: int = 1000  # received per second: 1008
+    max_queued: int = 16  # messages not yet taken from recv(); reading stops there
+    max_held: int = 64  # broadcast messages held for a peer that does not take its output
+    ping_interval: float = 20.0  # idle time before a ping; 0: no pings
+    ping_timeout: float = 20.0  # from a ping to its pong: 1011
+    close_timeout: float = 10.0  # from our close frame to the peer's
+
+    def __post_init__(self) -> None:
+        _require_positive(self, zero_allowed=frozenset({"max_frame", "ping_interval"}))
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """All limits of a Manager, in groups."""
 
     net: NetLimits = field(default_factory=NetLimits)
     buffers: BufferLimits = field(default_factory=BufferLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
+    ws: WsLimits = field(default_factory=WsLimits)
 
 
 DEFAULT_LIMITS = Limits()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,8 @@ def check_tables(out: str, servers: set[str], tables: int) -> None:
         elif line[:30].strip() in servers:
             figures = line[30:].split()
             assert "ERRORS" not in line and "FAILED" not in line, line
-            assert all(figure == "-" or float(figure) >= 0 for figure in figures), line
+            # A difference of two measurements may be below zero: what a few connections take is less than the noise.
+            assert all(figure == "-" or math.isfinite(float(figure)) for figure in figures), line
             assert float(figures[0]) > 0, line
             rows.append(line[:30].strip())
     assert sorted(rows) == sorted([*servers] * tables), out
