@@ -1,20 +1,27 @@
 """asyncmg: the Mongoose way of networking, native to asyncio.
 
-One event vocabulary (``MG_EV_*``) over HTTP, TCP, UDP, Unix sockets and TLS, read as ``async for ev, data in conn`` or
-handled by ``handler(conn, ev, data)``, plain or async. This module only re-exports; the folders below it are layers,
-and imports go one way: cli, manager, connection, verbs, protocols, codecs, transports, core.
+One event vocabulary (``MG_EV_*``) over HTTP, WebSocket, TCP, UDP, Unix sockets and TLS, read as
+``async for ev, data in conn`` or handled by ``handler(conn, ev, data)``, plain or async. This module only re-exports;
+the folders below it are layers, and imports go one way: cli, websocket, manager, connection, verbs, protocols, codecs,
+transports, core.
 """
 
 from .addresses import Address
+from .broadcast import broadcast
 from .codecs.http import Role
+from .codecs.ws_deflate import Deflate
 from .connection import Connection, Handler
 from .dispatch import CallbackSink, EventSink
 from .errors import (
     AsyncmgError,
     BusyError,
+    CloseFrame,
     ConnectFailed,
     ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
     DeadlineExceeded,
+    HandshakeFailed,
     InvalidHeader,
     InvalidUrl,
     LimitExceeded,
@@ -50,18 +57,30 @@ from .events import (
     Event,
     event_name,
 )
-from .limits import BufferLimits, HttpLimits, Limits, NetLimits
+from .limits import BufferLimits, HttpLimits, Limits, NetLimits, WsLimits
 from .listener import Listener
 from .manager import Manager, connect
-from .messages import HttpMessage
+from .messages import HttpMessage, WsMessage
 from .multipart import http_parse_multipart
 from .protocols.base import BaseProtocol
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
 from .protocols.stream import StreamProtocol
+from .protocols.ws import WsProtocol
 from .timers import Timer
 from .tls import TlsOpts
 from .urls import Url
+from .verbs.ws import (
+    WEBSOCKET_OP_BINARY,
+    WEBSOCKET_OP_CLOSE,
+    WEBSOCKET_OP_CONTINUE,
+    WEBSOCKET_OP_PING,
+    WEBSOCKET_OP_PONG,
+    WEBSOCKET_OP_TEXT,
+)
+from .websocket import WebSocket
+from .ws_client import ws_connect
+from .ws_server import WsServer, ws_serve
 
 __version__ = "0.1.0"
 
@@ -87,20 +106,31 @@ __all__ = [
     "MG_EV_WS_CTL",
     "MG_EV_WS_MSG",
     "MG_EV_WS_OPEN",
+    "WEBSOCKET_OP_BINARY",
+    "WEBSOCKET_OP_CLOSE",
+    "WEBSOCKET_OP_CONTINUE",
+    "WEBSOCKET_OP_PING",
+    "WEBSOCKET_OP_PONG",
+    "WEBSOCKET_OP_TEXT",
     "Address",
     "AsyncmgError",
     "BaseProtocol",
     "BufferLimits",
     "BusyError",
     "CallbackSink",
+    "CloseFrame",
     "ConnectFailed",
     "Connection",
     "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
     "DatagramProtocol",
     "DeadlineExceeded",
+    "Deflate",
     "Event",
     "EventSink",
     "Handler",
+    "HandshakeFailed",
     "HttpLimits",
     "HttpMessage",
     "HttpProtocol",
@@ -122,7 +152,15 @@ __all__ = [
     "TlsError",
     "TlsOpts",
     "Url",
+    "WebSocket",
+    "WsLimits",
+    "WsMessage",
+    "WsProtocol",
+    "WsServer",
+    "broadcast",
     "connect",
     "event_name",
     "http_parse_multipart",
+    "ws_connect",
+    "ws_serve",
 ]

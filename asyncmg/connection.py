@@ -26,6 +26,7 @@ from .protocols.base import BaseProtocol, Pause, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.stream import StreamProtocol
 from .verbs.http import HttpVerbs
+from .verbs.ws import WsVerbs
 
 #: ``handler(conn, ev, data)``, plain or async, or ``async handler(conn)`` that iterates the connection.
 Handler = Callable[..., Any]
@@ -59,7 +60,7 @@ class Owner(Protocol):
 _NONE, _SYNC, _ASYNC, _SESSION = HandlerKind
 
 
-class Connection(HttpVerbs):
+class Connection(HttpVerbs, WsVerbs):
     """One connection: an accepted or outgoing stream, or a UDP socket.
 
     Made by Manager. Events go to the handler; without one, or once ``async for ev, data in conn`` has begun, they are
@@ -156,6 +157,9 @@ class Connection(HttpVerbs):
 
     def switch_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
+        waiter = self._is_connected
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _call_handler(self, ev: int, data: Any) -> None:
         handler = self._handler or self._owner.default_handler
@@ -186,7 +190,7 @@ class Connection(HttpVerbs):
         if ev in (MG_EV_ERROR, MG_EV_CLOSE):
             waiter.set_exception(_as_connect_error(self._error))
             waiter.exception()  # somebody may have stopped waiting
-        elif ev == MG_EV_TLS_HS or not self.protocol.tls_is_due:
+        elif not self.protocol.is_opening:
             waiter.set_result(None)
 
     def _begin_queue(self) -> EventQueue:
@@ -342,7 +346,7 @@ class Connection(HttpVerbs):
     # -- being connected -------------------------------------------------------------------------------------------
 
     async def connected(self) -> None:
-        """Wait until the connection is made, TLS included; at once when it is.
+        """Wait until the connection is made, TLS and the WebSocket handshake included; at once when it is.
 
         Cancelling is safe; the connection goes on.
 
@@ -351,7 +355,7 @@ class Connection(HttpVerbs):
         """
         if self._closed or self.protocol.is_closing:
             raise _as_connect_error(self._error)
-        if self.protocol.tls_is_due or not self.protocol.is_connected:
+        if self.protocol.is_opening or not self.protocol.is_connected:
             if self._is_connected is None:
                 self._is_connected = asyncio.get_running_loop().create_future()
                 if self._queue is not None and self._kind is _NONE:
@@ -419,6 +423,11 @@ class Connection(HttpVerbs):
     def is_draining(self) -> bool:
         """Whether the connection closes as soon as its output has left."""
         return not self._closed and bool(self.protocol.is_draining)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether MG_EV_CLOSE has come."""
+        return self._closed
 
     @property
     def is_closing(self) -> bool:

@@ -13,6 +13,7 @@ from asyncmg.events import MG_EV_RESOLVE
 from asyncmg.limits import NetLimits
 from asyncmg.protocols.base import BaseProtocol
 from asyncmg.protocols.datagram import DatagramProtocol
+from asyncmg.proxies import Proxy, open_tunnel
 from asyncmg.transports.backend import Backend
 from asyncmg.transports.sockets import SockAddr, connect_fastest, resolve_host, unix_address
 from asyncmg.urls import Url
@@ -29,8 +30,11 @@ async def adopt(adopting: Coroutine[Any, Any, None], protocol: BaseProtocol) -> 
         raise
 
 
-async def dial(conn: Connection, protocol: BaseProtocol, url: Url, limits: NetLimits, backend: Backend) -> None:
+async def dial(
+    conn: Connection, protocol: BaseProtocol, url: Url, limits: NetLimits, backend: Backend, proxy: Proxy | None = None
+) -> None:
     """Resolve, connect, and give the socket to the protocol; what fails, fails the protocol. Cancelling closes."""
+    peer = proxy.url if proxy is not None else url
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(limits.connect_timeout):
@@ -38,12 +42,16 @@ async def dial(conn: Connection, protocol: BaseProtocol, url: Url, limits: NetLi
             if url.scheme == "unix":
                 addresses = [(socket.AF_UNIX, unix_address(url.host))]
             else:
-                addresses = await resolve_host(url.host, url.port, socket.SOCK_STREAM)
+                addresses = await resolve_host(peer.host, peer.port, socket.SOCK_STREAM)
             conn.handle_event(MG_EV_RESOLVE, None)
             sock = await connect_fastest(addresses, limits.connect_attempt_delay)
+            if proxy is not None:
+                await open_tunnel(sock, proxy, url.host_and_port)
         await backend.open_stream(sock, protocol)
     except OSError as exc:
-        protocol.fail(_failure(exc, url, limits))
+        if sock is not None and not protocol.has_been_made:
+            sock.close()
+        protocol.fail(_failure(exc, peer, limits))
     except asyncio.CancelledError:
         _end_cancelled(protocol, sock)
         raise

@@ -6,6 +6,23 @@ it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class CloseFrame(NamedTuple):
+    """What a WebSocket close frame says (RFC 6455 section 5.5.1).
+
+    Attributes:
+        code: 1005 when the frame has none.
+        reason: "" when the frame has none.
+    """
+
+    code: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
 
 class AsyncmgError(Exception):
     """Base of every exception that asyncmg raises on its own account."""
@@ -58,11 +75,60 @@ class LimitExceeded(RemoteProtocolError):
 
 
 class ConnectionClosed(AsyncmgError, RuntimeError):
-    """The connection is closed: nothing more can be sent or received on it."""
+    """The connection is closed: nothing more can be sent or received on it.
+
+    Attributes:
+        received, sent: close frames of a WebSocket connection; None: there was none.
+        code, reason: of the frame received; 1006 and "" without one (RFC 6455 section 7.1.5).
+    """
+
+    def __init__(
+        self,
+        message: str = "Connection has been closed",
+        *,
+        received: CloseFrame | None = None,
+        sent: CloseFrame | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.received = received
+        self.sent = sent
+
+    @property
+    def code(self) -> int:
+        return self.received.code if self.received is not None else 1006
+
+    @property
+    def reason(self) -> str:
+        return self.received.reason if self.received is not None else ""
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """A WebSocket connection has ended by a closing handshake, with codes 1000, 1001 or none."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """A WebSocket connection has ended with another code, or without a closing handshake. The cause is chained."""
 
 
 class ConnectFailed(AsyncmgError, OSError):
     """A connection could not be made: name resolution, TCP, Unix socket or TLS. The cause is chained."""
+
+
+class HandshakeFailed(ConnectFailed):
+    """The server has not accepted a WebSocket handshake, or a proxy has not made the connection.
+
+    Attributes:
+        status: of its response; 0 when there is none, 101 when it was wrong.
+        headers, body: of its response.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, headers: list[tuple[str, str]] | None = None, body: bytes = b""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or []
+        self.body = body
 
 
 class ListenFailed(AsyncmgError, OSError, RuntimeError):

@@ -208,7 +208,7 @@ def _nothing() -> None:
 class _ListeningProtocol:
     """What a listener's verbs delegate to: it carries no data."""
 
-    is_client = is_tls = tls_is_due = is_writable = is_full = is_draining = False
+    is_client = is_tls = tls_is_due = is_opening = is_writable = is_full = is_draining = False
     is_connected = True
     recv_len = send_len = 0
     sockname = peername = None

@@ -14,8 +14,9 @@ from typing import Any, Literal, Self
 
 from .codecs.choice import http_codec
 from .codecs.http import Role
+from .connecting import Connectors
 from .connection import Connection, Handler
-from .dialing import adopt, dial, dial_datagram
+from .dialing import adopt
 from .dispatch import handler_kind
 from .eager import Carrier
 from .errors import InvalidUrl, ListenFailed, ManagerClosed
@@ -27,7 +28,6 @@ from .places import Places
 from .protocols.base import BaseProtocol, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
-from .protocols.stream import StreamProtocol
 from .signals import install_signal_handler
 from .timers import Timer
 from .transports.backend import Accepted, Backend
@@ -41,7 +41,7 @@ _HANDLER_GRACE = 0.25  # for async handlers to take MG_EV_CLOSE before they are 
 _SETTLE_TIMEOUT = 1.0  # for transports to report their end after they were aborted
 
 
-class Manager:
+class Manager(Connectors):
     """Owns connections, listeners and timers.
 
     Inside asyncio use it as an async context manager; leaving it stops gracefully::
@@ -387,67 +387,6 @@ class Manager:
 
             task.add_done_callback(close_unseen)
             conn.attach(protocol, task)
-
-    def _protocol_class(self, url: Url, http: bool | None) -> tuple[type[BaseProtocol], dict[str, Any]]:
-        """Return the class of a connection's protocol objects, and what it takes beside what all take."""
-        if url.is_http if http is None else http:
-            return HttpProtocol, {"codec": self._http_codec}
-        return StreamProtocol, {}
-
-    # -- connecting ----------------------------------------------------------------------------------------------
-
-    def connect(
-        self, url: str, handler: Handler | None = None, *, http: bool | None = None, tls: TlsArgument | None = None
-    ) -> Connection:
-        """Begin to connect; MG_EV_CONNECT, or MG_EV_ERROR and MG_EV_CLOSE, tell how it went.
-
-        In asyncio ``async with manager.connect(url) as conn`` waits until it is connected.
-
-        Args:
-            url: ``tcp udp http https ws wss`` with host and port, or ``unix:///path``.
-            handler: of this connection; default: the Manager's.
-            http: speak HTTP; default: by the scheme.
-            tls: options for ``https`` and ``wss``; default: TLS that verifies against the system's roots, begun when
-                MG_EV_CONNECT has been handled and no handler has called ``conn.tls_init()``.
-
-        Raises:
-            InvalidUrl (a RuntimeError, too), ManagerClosed.
-        """
-        host = self._require_host()
-        parsed = Url.parse(url)
-        return host.call(lambda: self._connect(parsed, handler, http, tls))
-
-    def http_connect(self, url: str, handler: Handler | None = None, *, tls: TlsArgument | None = None) -> Connection:
-        """Connect for HTTP; see :meth:`connect`."""
-        return self.connect(url, handler, http=True, tls=tls)
-
-    def _connect(self, url: Url, handler: Handler | None, http: bool | None, tls: TlsArgument | None) -> Connection:
-        host = self._require_host()
-        backend = self._require_backend()
-        conn = Connection(self, self._take_id(), handler)
-        self._connections[conn.id] = conn
-        work: Coroutine[Any, Any, None]
-        if url.scheme == "udp":
-            datagrams = DatagramProtocol(conn, is_client=True, limits=self.limits, loop=host.loop)
-            conn.attach(datagrams)
-            work = dial_datagram(conn, datagrams, url, self.limits.net, backend)
-        else:
-            protocol_class, options = self._protocol_class(url, http)
-            protocol = protocol_class(
-                conn,
-                role=Role.CLIENT,
-                limits=self.limits,
-                loop=host.loop,
-                **options,
-                tls_required=url.is_tls,
-                tls=tls,
-                server_name=url.host,
-            )
-            conn.attach(protocol)
-            work = dial(conn, protocol, url, self.limits.net, backend)
-        conn.handle_event(MG_EV_OPEN, None)
-        conn.attach(conn.protocol, self.spawn(work, f"asyncmg-connect-{conn.id}"))
-        return conn
 
     def _open_datagram(self, url: Url, handler: Handler | None) -> Connection:
         host = self._require_host()

@@ -375,6 +375,45 @@ class HttpMessage:
         return self.content.begin_stream(self)
 
 
+class WsMessage:
+    """A WebSocket message, a piece of one, or a control frame (RFC 6455 section 5).
+
+    Attributes:
+        data: the content, as bytes.
+        flags: the opcode in the low four bits: 1 text, 2 binary, 8 close, 9 ping, 10 pong; and 0x80: it is complete.
+    """
+
+    __slots__ = ("data", "flags")
+
+    def __init__(self, data: bytes, flags: int) -> None:
+        self.data = data
+        self.flags = flags
+
+    def __repr__(self) -> str:
+        return f"<WsMessage opcode={self.flags & 15} {len(self.data)} bytes>"
+
+    @property
+    def opcode(self) -> int:
+        return self.flags & 15
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8: of a text message it has been validated; otherwise bad bytes become surrogates."""
+        return self.data.decode("utf-8", "surrogateescape")
+
+    @property
+    def code(self) -> int:
+        """Close code of a close frame (1005: it has none); 0 of everything else."""
+        if self.flags & 15 != 8:
+            return 0
+        return int.from_bytes(self.data[:2], "big") if self.data else 1005
+
+    @property
+    def reason(self) -> str:
+        """Reason of a close frame; "" of everything else."""
+        return self.data[2:].decode("utf-8", "surrogateescape") if self.flags & 15 == 8 else ""
+
+
 async def replay(data: bytes) -> AsyncIterator[bytes]:
     """Yield what is there already."""
     if data:

@@ -61,11 +61,20 @@ class Url:
         """The scheme speaks HTTP, WebSocket included."""
         return self.scheme in _HTTP_SCHEMES
 
+    @property
+    def host_and_port(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """What the Host field says: without the port where it is the scheme's default, and without an IPv6 zone."""
+        host = self.host.partition("%")[0]
+        host = f"[{host}]" if ":" in host else host
+        return host if self.port == _SCHEMES[self.scheme][0] else f"{host}:{self.port}"
+
     def __str__(self) -> str:
-        if self.scheme == "unix":
-            return f"unix://{self.host}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.target}"
+        return f"unix://{self.host}" if self.scheme == "unix" else f"{self.scheme}://{self.host_and_port}{self.target}"
 
     @classmethod
     def parse(cls, url: str, *, listening: bool = False) -> Url:

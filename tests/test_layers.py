@@ -19,9 +19,12 @@ RULES = {
     "layers": [
         ["asyncmg.__main__", "asyncmg.cli"],
         ["asyncmg"],
+        ["asyncmg.ws_client", "asyncmg.ws_server"],
+        ["asyncmg.websocket"],
         ["asyncmg.manager"],
+        ["asyncmg.connecting"],
         ["asyncmg.dialing"],
-        ["asyncmg.listener", "asyncmg.connection"],
+        ["asyncmg.broadcast", "asyncmg.listener", "asyncmg.connection"],
         ["asyncmg.verbs"],
         ["asyncmg.protocols"],
         ["asyncmg.codecs"],

@@ -28,8 +28,8 @@ FIN: Final = 0x80  # the message is complete
 RSV1: Final = 0x40  # the message is compressed (RFC 7692 section 6): on its first piece
 END_OF_FRAME: Final = 0x20  # records only: a frame, but not its message, ends with this piece
 
-#: Flags and payload. A control frame is one record: FIN | opcode. A message is one or more: the first has opcode TEXT or
-#: BINARY, further ones CONTINUATION, the last one FIN. A whole message in one piece is FIN | TEXT or FIN | BINARY.
+#: Flags and payload. A control frame is one record: FIN | opcode. A message is one or more: the first has opcode TEXT
+#: or BINARY, further ones CONTINUATION, the last one FIN. A whole message in one piece is FIN | TEXT or FIN | BINARY.
 #: Pieces are not empty unless they end a frame. (In the first record of a message no piece has gone before, even when
 #: the frame's payload is still to come.)
 WsRecord = tuple[int, bytes]
@@ -63,13 +63,13 @@ class WsCodec(Protocol):
     def receive_data(self, data: bytes) -> Sequence[WsRecord]:
         """Read what has come in.
 
-        The codec holds frames against RFC 6455: masking by role (section 5.1), reserved bits and opcodes (5.2; RSV1 only
-        where compression has been negotiated, on the first frame of a message), lengths in their shortest form, control
-        frames of at most 125 bytes in one piece (5.5), order of fragments (5.4), close codes and reasons (5.5.1, 7.4);
-        and text that is not compressed against UTF-8 (8.1), as early as an invalid byte comes in.
+        The codec holds frames against RFC 6455: masking by role (section 5.1), reserved bits and opcodes (5.2; RSV1
+        only where compression has been negotiated, on the first frame of a message), lengths in their shortest form,
+        control frames of at most 125 bytes in one piece (5.5), order of fragments (5.4), close codes and reasons
+        (5.5.1, 7.4); and text that is not compressed against UTF-8 (8.1), as early as an invalid byte comes in.
 
-        Limits: ``max_frame``, ``max_message`` (the payloads of its frames together; as soon as a frame's header tells it)
-        and ``max_fragments``.
+        Limits: ``max_frame``, ``max_message`` (the payloads of its frames together; as soon as a frame's header tells
+        it) and ``max_fragments``.
         """
 
     def mask(self, payload: bytes, key: bytes) -> bytes:

@@ -20,7 +20,7 @@ from asyncmg.errors import AsyncmgError
 
 from .records import STRUCTS
 
-ABI: Final = 2  # AMG_ABI of the amg.h that this file is written for
+ABI: Final = 3  # AMG_ABI of the amg.h that this file is written for
 UTF8_ACCEPT: Final = 0  # AMG_UTF8_ACCEPT
 UTF8_REJECT: Final = 1  # AMG_UTF8_REJECT
 
@@ -69,6 +69,18 @@ class Http1Functions:
             library.amg_http1_read, size, address, address, address, size, ctypes.c_int, address, address, size, address
         )
         self.whole = _typed(library.amg_http1_whole, size, address, address, size, address)
+
+
+class WsFunctions:
+    """``amg_ws_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers."""
+
+    __slots__ = ("init", "read", "read_call")
+
+    def __init__(self, ctypes: Any, library: Any) -> None:
+        address, size, u8 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint8
+        self.init = _typed(library.amg_ws_init, None, address, u8, u8)
+        self.read = _typed(library.amg_ws_read, size, address, address, address, size, address, address, size, address)
+        self.read_call = _typed(library.amg_ws_read_call, size, address, address, size)
 
 
 class EngineFunctions:
@@ -123,7 +135,7 @@ class Core:
         CoreUnavailable: no ctypes, no loadable library, a function is missing, or another ABI.
     """
 
-    __slots__ = ("_address", "_byte", "_char", "_mask", "_utf8", "abi", "engine", "http1", "path")
+    __slots__ = ("_address", "_byte", "_char", "_mask", "_utf8", "abi", "engine", "http1", "path", "ws")
 
     def __init__(self, path: str) -> None:
         try:
@@ -144,6 +156,7 @@ class Core:
         try:
             mask, utf8, sizeof = library.amg_mask, library.amg_utf8, library.amg_sizeof
             self.http1 = Http1Functions(ctypes, library)
+            self.ws = WsFunctions(ctypes, library)
             self.engine = EngineFunctions(ctypes, library) if hasattr(library, "amg_engine_new") else None
         except AttributeError as error:
             raise CoreUnavailable(f"cannot load the library: {error}") from error

@@ -1,7 +1,7 @@
 /* amg.h: the C core of asyncmg, its whole public API on one page.
  *
- * Codecs and utilities (amg_util.c, amg_http1.c): bytes in, records out; memory belongs to the caller; no allocation, no
- * socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on data of its own.
+ * Codecs and utilities (amg_util.c, amg_http1.c, amg_ws.c): bytes in, records out; memory belongs to the caller; no
+ * allocation, no socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on data of its own.
  *
  * The engine (amg_engine*.c and amg_poller*.c, POSIX) is the only part that touches the operating system. It is a pair
  * of queues: poll() fills completion records and an arena with received bytes, submit() takes one buffer of submission
@@ -30,9 +30,10 @@ extern "C" {
 
 /* Rises by one with every change of a signature, a constant or a struct in this file. The Python loader refuses a
  * library whose amg_abi() is another number than its own. amg_sizeof() tells the size of struct number `which` in the
- * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_engine_config, 4: amg_completion,
- * 5: amg_submission, 6: amg_notice), 0 for another number. */
-#define AMG_ABI 2u
+ * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_ws_limits, 4: amg_ws,
+ * 5: amg_ws_record, 6: amg_ws_call, 7: amg_engine_config, 8: amg_completion, 9: amg_submission, 10: amg_notice), 0 for
+ * another number. */
+#define AMG_ABI 3u
 AMG_API uint32_t amg_abi(void);
 AMG_API size_t amg_sizeof(uint32_t which);
 
@@ -74,8 +75,8 @@ typedef struct amg_http1 { /* one direction of one connection: set up by amg_htt
     uint8_t reserved[2];
 } amg_http1;
 
-#define AMG_SERVER 0u /* role: reads requests */
-#define AMG_CLIENT 1u /* role: reads responses */
+#define AMG_SERVER 0u /* role: reads requests, and masked frames */
+#define AMG_CLIENT 1u /* role: reads responses, and frames that are not masked */
 
 #define AMG_ANSWERS_NOTHING 0u /* no request is outstanding: a response is an error */
 #define AMG_ANSWERS_OTHER 1u
@@ -170,6 +171,88 @@ AMG_API size_t amg_http1_read(amg_http1 *codec, const amg_http1_limits *limits, 
  *           such a request, for whatever reason: amg_http1_read() will tell.
  */
 AMG_API size_t amg_http1_whole(const amg_http1_limits *limits, const uint8_t *data, size_t n, amg_http1_record *record);
+
+/* -- WebSocket frames (RFC 6455) -------------------------------------------------------------------------------------- */
+
+typedef struct amg_ws_limits { /* of data frames */
+    uint64_t max_frame, max_message; /* bytes, at most 2^63 - 1; max_message: the payloads of its frames together */
+    uint32_t max_fragments, reserved;
+} amg_ws_limits;
+
+typedef struct amg_ws {      /* one direction of one connection: set up by amg_ws_init(), not to be written to */
+    uint64_t remaining;      /* of the current frame's payload */
+    uint64_t size;           /* of the message, as far as headers have told */
+    uint32_t fragments, utf8;
+    uint8_t key[4], turn;    /* the next byte is masked with key[turn] */
+    uint8_t role, compressed, state, first, next, is_text, in_message;
+    uint8_t held;            /* bytes of head, or of control */
+    uint8_t head[14];        /* the beginning of a header */
+    uint8_t control[125];    /* of a control frame's payload that comes in pieces */
+} amg_ws;
+
+/* flags of a record: the opcode (0 for all pieces of a message but its first), and: */
+#define AMG_WS_FIN 0x80u          /* with this piece the message is complete; set on every control frame */
+#define AMG_WS_RSV1 0x40u         /* on the first piece: the message is compressed (RFC 7692) */
+#define AMG_WS_END_OF_FRAME 0x20u /* with this piece a frame of the message is complete, but not the message */
+#define AMG_WS_HELD 0x100u        /* offset is into the codec's control; only the first record of a call */
+#define AMG_WS_ERROR 0x200u       /* the peer broke the RFC or a limit; final */
+
+typedef struct amg_ws_record {
+    uint32_t flags;
+    uint32_t offset, length; /* payload, in out. Error: low and high half of the actual value of a limit, or close code */
+    uint32_t error;          /* AMG_WS_E_, or 0 */
+} amg_ws_record;
+
+/* error: what was broken. Text, RFC section and limit of each are in asyncmg/codecs/ws_native.py. */
+enum {
+    AMG_WS_E_RESERVED_BIT = 1,
+    AMG_WS_E_OPCODE,
+    AMG_WS_E_CONTROL_FRAGMENTED,
+    AMG_WS_E_CONTROL_SIZE,
+    AMG_WS_E_IN_MESSAGE, /* a new message inside a fragmented one */
+    AMG_WS_E_NO_MESSAGE, /* a continuation of nothing */
+    AMG_WS_E_MASKED,
+    AMG_WS_E_UNMASKED,
+    AMG_WS_E_LENGTH_SIZE, /* above 2^63 - 1 */
+    AMG_WS_E_LENGTH_FORM, /* not the shortest form */
+    AMG_WS_E_FRAGMENTS,   /* limits */
+    AMG_WS_E_FRAME_SIZE,
+    AMG_WS_E_MESSAGE_SIZE,
+    AMG_WS_E_UTF8,
+    AMG_WS_E_CLOSE_SIZE, /* half a close code */
+    AMG_WS_E_CLOSE_CODE,
+    AMG_WS_E_CLOSE_UTF8
+};
+
+/* compressed: not 0 when permessage-deflate has been negotiated. Nothing is inflated here. */
+AMG_API void amg_ws_init(amg_ws *codec, uint8_t role, uint8_t compressed);
+
+/* Read what data holds. Behind a close frame and an error nothing is read: all is consumed.
+ *
+ * data      n bytes: what has come since the call before.
+ * out       n bytes, for unmasked payloads, each at the offset that it has in data; may be data itself. NULL leaves
+ *           payloads in data: role AMG_CLIENT only.
+ * records   room for max of them, at least 1. Pieces of data frames as they come, never empty but at a frame's end;
+ *           control frames whole.
+ * consumed  set to how much of data is done with. When it is less than n, call again with the rest: the records were
+ *           full, or the next control frame had to wait until the caller is done with one that is AMG_WS_HELD; or n is
+ *           above 2^31 - 1.
+ * return    the number of records.
+ */
+AMG_API size_t amg_ws_read(amg_ws *codec, const amg_ws_limits *limits, const uint8_t *data, size_t n, uint8_t *out,
+                           amg_ws_record *records, size_t max, size_t *consumed);
+
+/* The same for callers to whom each argument is dear: what stays the same between calls is in a struct, addresses as
+ * numbers.
+ *
+ * return    the number of records, or'ed with AMG_WS_UNSETTLED unless all is consumed, none is AMG_WS_HELD or an error,
+ *           and the codec is at the beginning of a message, as amg_ws_init() leaves it.
+ */
+typedef struct amg_ws_call {
+    uint64_t codec, limits, out, records, max, consumed;
+} amg_ws_call;
+#define AMG_WS_UNSETTLED 0x40000000u
+AMG_API size_t amg_ws_read_call(amg_ws_call *call, const uint8_t *data, size_t n);
 
 /* -- engine ----------------------------------------------------------------------------------------------------------- */
 

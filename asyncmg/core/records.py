@@ -6,11 +6,15 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from asyncmg.limits import HttpLimits
+from asyncmg.limits import HttpLimits, WsLimits
 
 HTTP1_LIMITS: Final = Struct("=8I")
 HTTP1_STATE: Final = Struct("=QII8B")
 HTTP1_RECORD: Final = Struct("=BBHHHIIIIQ")
+WS_LIMITS: Final = Struct("=QQII")
+WS_STATE: Final = Struct("=QQII4B9B14B125B")
+WS_RECORD: Final = Struct("=IIII")
+WS_CALL: Final = Struct("=6Q")
 ENGINE_CONFIG: Final = Struct("=IIIIQII32s")  # at the end an amg_http1_limits
 COMPLETION: Final = Struct("=HHIIIIIIi")
 SUBMISSION: Final = Struct("=HHIII")
@@ -21,6 +25,10 @@ STRUCTS: Final = {
     "amg_http1_limits": HTTP1_LIMITS,
     "amg_http1": HTTP1_STATE,
     "amg_http1_record": HTTP1_RECORD,
+    "amg_ws_limits": WS_LIMITS,
+    "amg_ws": WS_STATE,
+    "amg_ws_record": WS_RECORD,
+    "amg_ws_call": WS_CALL,
     "amg_engine_config": ENGINE_CONFIG,
     "amg_completion": COMPLETION,
     "amg_submission": SUBMISSION,
@@ -51,6 +59,13 @@ AMG_HTTP_KEEP_ALIVE: Final = 2
 AMG_HTTP_EXPECTS_CONTINUE: Final = 4
 AMG_HTTP_UPGRADE: Final = 8
 AMG_HTTP_SCRATCH: Final = 16
+
+AMG_WS_FIN: Final = 0x80
+AMG_WS_RSV1: Final = 0x40
+AMG_WS_END_OF_FRAME: Final = 0x20
+AMG_WS_HELD: Final = 0x100
+AMG_WS_ERROR: Final = 0x200
+AMG_WS_UNSETTLED: Final = 0x40000000
 
 AMG_POLLER_AUTO: Final = 0
 AMG_POLLER_EPOLL: Final = 1
@@ -101,3 +116,10 @@ def http1_limits(limits: HttpLimits) -> bytes:
         limits.max_trailer_size,
     )
     return HTTP1_LIMITS.pack(*(min(int(value), 0xFFFFFFFF) for value in values), 0)
+
+
+@lru_cache(maxsize=64)
+def ws_limits(limits: WsLimits) -> bytes:
+    """Pack the limits for the core, as ``amg_ws_limits``."""
+    sizes = (limits.max_frame or limits.max_message, limits.max_message)
+    return WS_LIMITS.pack(*(min(int(size), 2**63 - 1) for size in sizes), min(int(limits.max_fragments), 2**32 - 1), 0)

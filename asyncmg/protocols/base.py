@@ -416,6 +416,11 @@ class BaseProtocol(asyncio.Protocol):
         return self._tls_required
 
     @property
+    def is_opening(self) -> bool:
+        """A client's connection is of no use yet: a handshake is under way."""
+        return self._tls_required
+
+    @property
     def is_tls(self) -> bool:
         return isinstance(self.transport, TlsTransport)
 

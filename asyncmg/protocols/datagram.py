@@ -23,7 +23,7 @@ class DatagramProtocol(asyncio.DatagramProtocol):
     """
 
     is_tls = False
-    tls_is_due = False
+    tls_is_due = is_opening = False
     is_full = False
     is_draining = False
 

@@ -160,15 +160,14 @@ class HttpProtocol(HttpExchanges):
 
     def http_basic_auth(self, username: str, password: str) -> None:
         """Send an Authorization field line (RFC 7617); the user is in the middle of a request's header."""
-        token = base64.b64encode(f"{username}:{password}".encode())
-        self.send(b"Authorization: Basic " + token + b"\r\n")
+        self.send(f"Authorization: {basic_authorization(username, password)}\r\n".encode())
 
     # -- upgrade -------------------------------------------------------------------------------------------------
 
-    def upgrade(self, successor: BaseProtocol, headers: HeadersArgument = None) -> None:
+    def upgrade(self, successor: BaseProtocol, headers: HeadersArgument = None, token: str = "") -> None:
         """Hand the connection to another protocol, with the bytes already received (RFC 9110 section 7.8).
 
-        A server replies 101 with the token that the request asked for; a client has received a 101.
+        A server replies 101 with the token, or what the request asked for; a client has received a 101.
 
         Raises:
             LocalProtocolError: the request asks for no upgrade, is not complete, or has its reply.
@@ -180,9 +179,14 @@ class HttpProtocol(HttpExchanges):
                 raise LocalProtocolError("upgrade before the request is complete: wait for MG_EV_HTTP_MSG")
             if not self._request.upgrade:
                 raise LocalProtocolError("the request asks for no upgrade")
-            self._sender.begin_upgrade(upgrade_head(self._request.upgrade, headers))
+            self._sender.begin_upgrade(upgrade_head(token or self._request.upgrade, headers))
         elif self._receiving is not Receiving.SWITCHED:
             raise LocalProtocolError("the server has not switched protocols")
         rest = self._codec.take_rest()
         self._receiving = RECEIVE[self._receiving, "stop"]
         self.hand_over(successor, rest)
+
+
+def basic_authorization(username: str, password: str) -> str:
+    """Value of Authorization for Basic authentication (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"

@@ -6,7 +6,7 @@ Server and client are one class: receiving is the same, a server also owes repli
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from asyncmg.codecs.choice import CodecFactory, http_codec
@@ -107,6 +107,15 @@ class HttpExchanges(BaseProtocol):
         return self._codec.buffered
 
     @property
+    def message(self) -> HttpMessage | None:
+        """The message that is being received or, by a server, answered."""
+        return self._message
+
+    def when_handled(self, callback: Callable[[], None]) -> None:
+        """Call back when the sink has handled every event given so far."""
+        self.sink.when_handled(callback)
+
+    @property
     def lingers(self) -> bool:
         return self.role is _SERVER
 
@@ -114,6 +123,11 @@ class HttpExchanges(BaseProtocol):
     def is_answering(self) -> bool:
         """Server: a request has arrived whose reply is not complete."""
         return self._sender.is_answering
+
+    @property
+    def reply_is_due(self) -> bool:
+        """Server: a request is complete, and its reply has not been begun."""
+        return self._receiving is _R_COMPLETE and self._sender.state is _S_DUE
 
     def handle_ready(self) -> None:
         if self.role is _SERVER:
@@ -325,7 +339,7 @@ class HttpExchanges(BaseProtocol):
         self._receiving = RECEIVE[self._receiving, "head"]
         self._clear_read_deadline()
         self.emit(MG_EV_HTTP_HDRS, message)
-        self.sink.when_handled(self._handle_headers_handled)
+        self.when_handled(self._handle_headers_handled)
 
     def _handle_headers_handled(self) -> None:
         """MG_EV_HTTP_HDRS has been handled: the content is buffered, unless somebody has taken it."""

@@ -242,7 +242,7 @@ def closing_head(head: bytes) -> bytes:
 
 
 def upgrade_head(token: str, headers: HeadersArgument) -> bytes:
-    """Head of a 101 response (RFC 9110 section 7.8)."""
+    """Encode the head of a 101 response (RFC 9110 section 7.8)."""
     lines: Iterable[bytes] = [line for _, line in encode_fields(headers)]
     return encode_response_head(
         101, [b"Upgrade: " + token.encode("latin-1") + b"\r\n", b"Connection: Upgrade\r\n", *lines]

@@ -45,6 +45,7 @@ class Output:
         "_owner",
         "_waiters",
         "dropped",
+        "high_water",
         "in_turn",
         "is_held",
         "is_paused",
@@ -67,6 +68,7 @@ class Output:
         self.is_paused = False  # the transport holds more than the high-water mark
         self.tells_owner = True  # its handle_flushed() has something to do
         self.dropped = 0  # messages not sent because of slow_client="drop"
+        self.high_water = limits.send_high_water
         self._loop = loop
         self._limits = limits
         self._deadlines = deadlines
@@ -151,6 +153,10 @@ class Output:
                 self.wake()
         if self.tells_owner:
             self._owner.handle_flushed(size)
+
+    def tell(self, size: int) -> None:
+        """So many bytes have been handed to the transport by somebody else."""
+        self._owner.handle_flushed(size)
 
     def discard(self) -> None:
         """Forget what has not been handed over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from array import array
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from asyncmg.core.records import (
     AMG_OP_ABORT,
     AMG_OP_CLOSE,
     AMG_OP_DEADLINE,
+    AMG_OP_FANOUT,
     AMG_OP_PAUSE,
     AMG_OP_RESUME,
     AMG_OP_SEND,
@@ -104,6 +106,11 @@ class NativeTransport(asyncio.Transport):
         self._low = 16 << 10
         self._deadline: Callable[[], None] | None = None
         self._deadline_at = 0.0
+
+    @property
+    def backend(self) -> Engine:
+        """Whose transport it is."""
+        return self._backend
 
     def open(self, conn: int) -> None:
         """Begin: the engine has the socket under this number."""
@@ -324,6 +331,14 @@ class NativeTransport(asyncio.Transport):
     def cancel(self) -> None:
         """Forget what ``call_at`` has set; the engine's deadline may come, and does nothing."""
         self._deadline = None
+
+
+def fan_out(transports: list[NativeTransport], data: bytes) -> None:
+    """Write the same bytes to many transports of one backend: one submission, and one copy of the bytes for all."""
+    backend = transports[0]._backend
+    numbers = array("I", [transport._conn for transport in transports]).tobytes()
+    backend.submit(AMG_OP_FANOUT, 0, len(transports), numbers + data)
+    backend.flush()  # what the kernels of slow peers have not taken is told at once
 
 
 class NativeDatagramTransport(asyncio.DatagramTransport):

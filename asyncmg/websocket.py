@@ -1,0 +1,382 @@
+"""WebSocket as coroutines use it: what ``ws_connect`` and ``ws_serve`` give."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any, Self
+
+from .addresses import Address
+from .codecs.ws import BINARY, INTERNAL_ERROR, NORMAL, TEXT
+from .connection import Connection
+from .errors import (
+    BusyError,
+    ConnectionClosed,
+    ConnectionClosedOK,
+)
+from .events import (
+    MG_EV_CLOSE,
+    MG_EV_ERROR,
+    MG_EV_HTTP_MSG,
+    MG_EV_WS_MSG,
+    MG_EV_WS_OPEN,
+    event_mask,
+)
+from .messages import HttpMessage, WsMessage
+from .protocols.base import Pause
+from .protocols.ws import WsProtocol
+
+#: The events that a Manager has to give out below a WebSocket.
+WS_EVENTS = (MG_EV_HTTP_MSG, MG_EV_WS_OPEN, MG_EV_WS_MSG, MG_EV_ERROR)
+_WS_MSG = int(MG_EV_WS_MSG)
+_PAUSE_EVENTS = Pause.EVENTS
+_WHOLE_TEXT, _FIN = 0x81, 0x80
+_WHOLE = frozenset({0x81, 0x82})
+
+Data = str | bytes | bytearray | memoryview
+
+
+class WebSocket:
+    """One WebSocket connection. Made by :func:`ws_connect` and :func:`ws_serve`.
+
+    ``async for message in ws`` receives until the connection is closed in good order; a text message is a str, a binary
+    one bytes.
+
+    Attributes:
+        conn: the connection below.
+        request: the opening request (server), or the response to it (client).
+        protocol: the protocol object.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_decoder",
+        "_ended",
+        "_is_closing",
+        "_is_full",
+        "_is_reading",
+        "_max_queued",
+        "_messages",
+        "_partial",
+        "_send_lock",
+        "_skips",
+        "_waiter",
+        "conn",
+        "protocol",
+        "request",
+        "wants",
+    )
+
+    def __init__(self, conn: Connection, request: HttpMessage) -> None:
+        self.conn = conn
+        self.request = request
+        self.protocol: WsProtocol = conn.protocol
+        self.wants = event_mask(WS_EVENTS)
+        self._max_queued = self.protocol.limits.ws.max_queued
+        self._messages: deque[WsMessage] = deque()  # pieces of messages, or whole ones
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_reading = False  # a coroutine is about to return a message
+        self._is_full = False
+        self._is_closing = False  # what still comes is not wanted
+        self._partial: list[WsMessage] = []  # taken by a recv() that was cancelled
+        self._skips = False  # the rest of a message that nobody has read to its end
+        self._send_lock: asyncio.Lock | None = None  # while a fragmented message is being sent
+        self._ended: asyncio.Future[None] | None = None
+        self.protocol.sink = self
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self.conn!r}>"
+
+    # -- being the protocol's sink ---------------------------------------------------------------------------------
+
+    def handle_event(self, ev: int, data: Any) -> bool:
+        """Take one event from the protocol."""
+        if ev == _WS_MSG:
+            if not self._is_closing:
+                messages = self._messages
+                messages.append(data)
+                waiter = self._waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+                if len(messages) >= self._max_queued and not self._is_full:
+                    self._is_full = True
+                    self.protocol.pause_reading(_PAUSE_EVENTS)
+            return False
+        handled = self.conn.handle_event(ev, data)
+        if ev == MG_EV_CLOSE:
+            for waiter in (self._waiter, self._ended):
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+        return handled
+
+    def when_handled(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def switch_protocol(self, protocol: Any) -> None:
+        self.conn.switch_protocol(protocol)
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    async def recv(self) -> str | bytes:
+        """Return the next message.
+
+        Cancelling is safe: no message is lost.
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection is closed and everything has been returned.
+            BusyError: another coroutine is receiving.
+        """
+        self._begin_reading()
+        try:
+            while True:
+                message = await self._next_piece()
+                flags = message.flags
+                if flags in _WHOLE and not self._partial:
+                    return message.data.decode() if flags == _WHOLE_TEXT else message.data
+                self._partial.append(message)
+                if flags & _FIN:
+                    pieces, self._partial = self._partial, []
+                    data = b"".join([piece.data for piece in pieces])
+                    return data.decode() if pieces[0].flags & 15 == TEXT else data
+        finally:
+            self._is_reading = False
+
+    async def recv_stream(self) -> AsyncIterator[str | bytes]:
+        """Receive the next message in pieces, as they come in: bounded memory whatever its size.
+
+        ``max_message`` still holds; what is not taken is bounded by ``max_queued`` pieces of at most 64 KiB. Leaving
+        the iteration early drops the rest of the message. Cancelling is safe.
+
+        Raises:
+            as :meth:`recv`.
+        """
+        self._begin_reading()
+        has_ended = False
+        try:
+            pieces, self._partial = self._partial, []
+            message = pieces.pop(0) if pieces else await self._next_piece()
+            decoder = codecs.getincrementaldecoder("utf-8")() if message.flags & 15 == TEXT else None
+            while True:
+                has_ended = bool(message.flags & _FIN)
+                data: str | bytes = message.data
+                if decoder is not None:
+                    data = decoder.decode(message.data, has_ended)
+                if data:
+                    yield data
+                if has_ended:
+                    return
+                message = pieces.pop(0) if pieces else await self._next_piece()
+        finally:
+            self._is_reading = False
+            self._skips = not has_ended
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        messages = self._messages
+        if messages and not self._partial and not self._is_reading and not self._skips:
+            flags = messages[0].flags
+            if flags in _WHOLE:  # the short way of recv()
+                data = messages.popleft().data
+                if self._is_full:
+                    self._make_room()
+                return data.decode() if flags == _WHOLE_TEXT else data
+        try:
+            return await self.recv()
+        except ConnectionClosedOK:
+            raise StopAsyncIteration from None
+
+    def _begin_reading(self) -> None:
+        if self._is_reading:
+            raise BusyError("another coroutine is receiving from this WebSocket")
+        self._is_reading = True
+
+    def _make_room(self) -> None:
+        if len(self._messages) <= self._max_queued // 4:
+            self._is_full = False
+            self.protocol.resume_reading(_PAUSE_EVENTS)
+
+    async def _next_piece(self) -> WsMessage:
+        while True:
+            while not self._messages:
+                if self.conn.is_ended or self._is_closing:
+                    raise self.protocol.closed()
+                self._waiter = asyncio.get_running_loop().create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message = self._messages.popleft()
+            if self._is_full:
+                self._make_room()
+            if not self._skips:
+                return message
+            self._skips = not message.flags & _FIN
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    async def send(self, message: Data | Iterable[Data] | AsyncIterable[Data]) -> None:
+        """Send a message; wait while the send buffer is above its high-water mark.
+
+        Args:
+            message: a str is sent as text, bytes as binary; an iterator, plain or async, of one of them as the
+                fragments of one message.
+
+        Cancelling is safe for a whole message: it is sent wholly or not at all. When it cuts fragments short the
+        connection is closed with 1011, since their message cannot be completed.
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection is closed, or the closing handshake has begun.
+            TypeError: something else than str and bytes, or both in one message.
+        """
+        while self._send_lock is not None and self._send_lock.locked():  # a fragmented message is being sent
+            async with self._send_lock:
+                pass
+        protocol = self.protocol
+        if isinstance(message, str):
+            protocol.send_message(message, TEXT)
+        elif isinstance(message, bytes | bytearray | memoryview):
+            protocol.send_message(message, BINARY)  # type: ignore[arg-type]  # it makes bytes of them
+        else:
+            await self._send_fragments(message)
+        output = protocol.output
+        if output.is_paused or output.size >= output.high_water:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self.protocol.flush()
+        except ConnectionClosed as exc:
+            raise self.protocol.closed() from exc.__cause__
+
+    async def _send_fragments(self, fragments: Iterable[Data] | AsyncIterable[Data]) -> None:
+        if not isinstance(fragments, AsyncIterable):
+            if isinstance(fragments, dict) or not isinstance(fragments, Iterable):
+                raise TypeError(f"a message is str, bytes, or an iterator of them, not {type(fragments).__name__}")
+            fragments = _as_async(fragments)
+        if self._send_lock is None:
+            self._send_lock = asyncio.Lock()
+        async with self._send_lock:
+            opcode = 0
+            try:
+                async for fragment in fragments:
+                    is_text = isinstance(fragment, str)
+                    if opcode and is_text != (opcode == TEXT):
+                        raise TypeError("the fragments of a message are all str or all bytes")
+                    payload = fragment.encode() if isinstance(fragment, str) else bytes(memoryview(fragment))
+                    opcode = TEXT if is_text else BINARY
+                    self.protocol.send_fragment(payload, opcode, is_last=False)
+                    await self._flush()
+                if opcode:
+                    self.protocol.send_fragment(b"", opcode, is_last=True)
+            except BaseException:
+                if opcode:
+                    self.protocol.begin_close(INTERNAL_ERROR, "a fragmented message was cut short")
+                raise
+
+    async def ping(self, data: str | bytes = b"") -> asyncio.Future[float]:
+        """Send a ping; ``latency = await (await ws.ping())`` waits for its pong.
+
+        Keep-alive pings are sent without this.
+
+        Args:
+            data: at most 125 bytes; default: random ones.
+
+        Returns:
+            a future of the latency in seconds; it raises ConnectionClosed when the connection ends before.
+
+        Raises:
+            ConnectionClosedOK, ConnectionClosedError: the connection is closed.
+            LocalProtocolError: too long, or a ping with this payload is unanswered.
+        """
+        waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.protocol.ping(data.encode() if isinstance(data, str) else data, waiter)
+        return waiter
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Do the closing handshake (RFC 6455 section 7); wait for the end, at most ``close_timeout`` for the peer.
+
+        What was received before can still be taken; what comes now is dropped. Cancelling is safe: the connection
+        closes all the same.
+
+        Args:
+            code: 1000 to 1014 without 1004 to 1006, or 3000 to 4999.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: of code or reason.
+        """
+        self.protocol.begin_close(code, reason)
+        self.abandon()
+        await self.wait_closed()
+
+    def abandon(self) -> None:
+        """Drop what comes in from now on, so that the peer's close frame can be read."""
+        self._is_closing = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self.protocol.resume_reading(_PAUSE_EVENTS)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection has ended. Cancelling is safe."""
+        if not self.conn.is_ended:
+            if self._ended is None:
+                self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._ended)
+
+    # -- properties ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self.protocol.is_open
+
+    @property
+    def subprotocol(self) -> str:
+        """What the handshake has agreed upon; "" when there is none."""
+        return self.protocol.subprotocol
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the last answered ping took; 0.0 before that."""
+        return self.protocol.latency
+
+    @property
+    def path(self) -> str:
+        """Server: path and query of the request."""
+        query = self.request.query
+        return self.request.uri + (f"?{query}" if query else "")
+
+    @property
+    def close_code(self) -> int | None:
+        """Code of the close frame received, 1006 when the connection has ended without one, None before."""
+        received = self.protocol.received_close
+        if received is not None:
+            return received.code
+        return 1006 if self.conn.is_ended else None
+
+    @property
+    def close_reason(self) -> str | None:
+        """Reason of the close frame received, "" when the connection has ended without one, None before."""
+        received = self.protocol.received_close
+        if received is not None:
+            return received.reason
+        return "" if self.conn.is_ended else None
+
+    @property
+    def local_addr(self) -> Address | None:
+        return self.conn.local_addr
+
+    @property
+    def remote_addr(self) -> Address | None:
+        return self.conn.remote_addr
+
+
+async def _as_async(fragments: Iterable[Data]) -> AsyncIterator[Data]:
+    for fragment in fragments:
+        yield fragment
