@@ -193,7 +193,8 @@ class NativeWsCodec:
         while True:
             is_settled = count < AMG_WS_UNSETTLED
             raw = list(_unpack_records(workspace.records[: count % AMG_WS_UNSETTLED * _RECORD_SIZE]))
-            if raw and raw[0][0] & AMG_WS_HELD:
+            has_held = bool(raw) and raw[0][0] & AMG_WS_HELD != 0
+            if has_held:
                 flags, _, length, _ = raw.pop(0)
                 records.append((flags & ~AMG_WS_HELD, bytes(state[_CONTROL_PLACE : _CONTROL_PLACE + length])))
             if raw and raw[-1][0] & AMG_WS_ERROR:
@@ -209,7 +210,7 @@ class NativeWsCodec:
                 self._state = None
                 return records
             base += workspace.call[_CONSUMED]
-            if base == size:
+            if base == size and not has_held:  # otherwise ask whether there is something to keep
                 self._state = bytes(state)
                 state[:] = workspace.fresh
                 return records

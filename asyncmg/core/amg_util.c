@@ -86,6 +86,35 @@ static size_t amg__ascii_words(const uint8_t *data, size_t n) {
     return i;
 }
 
+/* The length of the character of two bytes or more at data, of which four bytes are there; 0 when it is none. */
+static size_t amg__character(const uint8_t *data) {
+    unsigned lead = data[0], second = data[1];
+
+    if ((second & 0xC0) != 0x80) return 0;
+    if (lead < 0xE0) return lead >= 0xC2 ? 2 : 0;
+    if ((data[2] & 0xC0) != 0x80) return 0;
+    if (lead < 0xF0) return (lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ? 0 : 3;
+    if ((data[3] & 0xC0) != 0x80) return 0;
+    return lead > 0xF4 || (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F) ? 0 : 4;
+}
+
+/* How many bytes from data on are valid and end with a character: all of them but the last three or less, or those
+ * before a character that is not valid. */
+static size_t amg__valid(const uint8_t *data, size_t n) {
+    size_t i = 0, length;
+
+    for (;;) {
+        i += amg__ascii_words(data + i, n - i);
+        while (i < n && data[i] < 0x80) i++;
+        while (n - i >= 4 && data[i] >= 0x80) {
+            length = amg__character(data + i);
+            if (!length) return i;
+            i += length;
+        }
+        if (n - i < 4) return i;
+    }
+}
+
 uint32_t amg_utf8(uint32_t state, const uint8_t *data, size_t n) {
     size_t i = 0;
 
@@ -93,7 +122,7 @@ uint32_t amg_utf8(uint32_t state, const uint8_t *data, size_t n) {
     while (i < n) {
         uint8_t byte;
         if (state == AMG_UTF8_ACCEPT) {
-            i += amg__ascii_words(data + i, n - i);
+            i += amg__valid(data + i, n - i);
             if (i == n) break;
         }
         byte = data[i++];

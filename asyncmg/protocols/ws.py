@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 
 from asyncmg.codecs.choice import ws_codec
@@ -146,7 +147,7 @@ class WsProtocol(BaseProtocol):
 
     @property
     def lingers(self) -> bool:
-        return True
+        return self.received_close is None  # behind a close frame nothing comes that could reset our last bytes away
 
     @property
     def is_open(self) -> bool:
@@ -459,7 +460,7 @@ class WsProtocol(BaseProtocol):
         payload = data or os.urandom(4)
         if any(payload == other.payload for other in self._pings):
             raise LocalProtocolError("a ping with this payload is unanswered")
-        self._pings += (_Ping(payload, self.loop.time(), waiter),)
+        self._pings += (_Ping(payload, waiter),)
         self.sender.send(FIN | PING, payload)
 
     def _handle_pong(self, payload: bytes) -> None:
@@ -467,7 +468,7 @@ class WsProtocol(BaseProtocol):
         for place, ping in enumerate(self._pings):
             if ping.payload == payload:
                 answered, self._pings = self._pings[: place + 1], self._pings[place + 1 :]
-                now = self.loop.time()
+                now = time.perf_counter()
                 self.latency = now - ping.sent_at
                 for other in answered:
                     if other.waiter is not None and not other.waiter.done():
@@ -515,9 +516,9 @@ class _Ping:
 
     __slots__ = ("payload", "sent_at", "waiter")
 
-    def __init__(self, payload: bytes, sent_at: float, waiter: asyncio.Future[float] | None) -> None:
+    def __init__(self, payload: bytes, waiter: asyncio.Future[float] | None) -> None:
         self.payload = payload
-        self.sent_at = sent_at
+        self.sent_at = time.perf_counter()  # uvloop's time counts milliseconds
         self.waiter = waiter
 
 
