@@ -12,7 +12,7 @@ from typing import Any, Literal
 from .codecs.http import HeadersArgument
 from .codecs.ws_deflate import Deflate
 from .connection import Connection
-from .errors import BusyError, ConnectFailed, HandshakeFailed
+from .errors import BusyError, ConnectFailed, HandshakeFailed, InvalidUrl
 from .events import MG_EV_CLOSE, MG_EV_WS_OPEN
 from .limits import DEFAULT_LIMITS, Limits
 from .manager import Manager
@@ -139,6 +139,8 @@ def ws_connect(
         ConnectFailed (likewise): there is no connection. (Both are OSErrors.)
     """
     parsed = Url.parse(url)
+    if not parsed.is_http:
+        raise InvalidUrl(f"not a WebSocket URL: {url!r}")
     chosen = proxy_for(parsed) if proxy is True else Proxy(proxy) if proxy else None
     return WsConnector(
         url,
