@@ -17,6 +17,9 @@ from asyncmg import (
     MG_EV_CLOSE,
     MG_EV_HTTP_HDRS,
     MG_EV_HTTP_MSG,
+    MG_EV_READ,
+    MG_EV_WRITE,
+    MG_EV_WS_MSG,
     AsyncmgError,
     Connection,
     ConnectionClosed,
@@ -24,6 +27,9 @@ from asyncmg import (
     Limits,
     Manager,
     NetLimits,
+    WsMessage,
+    broadcast,
+    event_name,
 )
 
 from . import info, serving
@@ -31,6 +37,8 @@ from . import info, serving
 SITE = Path(__file__).parent / "site"
 PAGE = {"/": "index.html", "/style.css": "style.css", "/app.js": "app.js", "/favicon.ico": "files/logo.svg"}
 TICK_MS = 1000
+FEED_MS = 100  # events of this long go to the watchers in one message
+FEED_MAX = 40  # events in one message; the others are counted
 # Ctrl-C ends the demo within a second: what is under way gets this long.
 LIMITS = Limits(net=replace(NetLimits(), graceful_timeout=0.3))
 
@@ -48,6 +56,7 @@ async def _serve(host: str, port: int | None) -> None:
         hub = Hub(manager)
         url = serving.url_of(serving.listen(manager, host, port, hub.handle))
         manager.timer_add(TICK_MS, hub.tick, repeat=True)
+        manager.timer_add(FEED_MS, hub.feed, repeat=True)
         print(_banner(url), flush=True)
 
         def stop() -> None:
@@ -66,6 +75,7 @@ asyncmg demo: {url}/ (Ctrl-C stops)
   {url}/api/echo    tells what you sent
   {url}/files/...   files: hello.txt, events.json, logo.svg
   {url}/events      server-sent events, one a second
+  {url}/live        WebSocket: every event of this process, as it happens
   {url}/stream      a chunked stream
   {url}/upload      POST: size and SHA-256 of any amount of data
 
@@ -89,9 +99,14 @@ class Hub:
         self.rates: deque[int] = deque(maxlen=60)  # requests per tick, the last minute
         self.skipped = 0  # ticks not sent, because their reader was behind
         self.subscribers: set[Connection] = set()
+        self.watchers: set[Connection] = set()  # WebSocket connections that see every event
+        self.noted: list[dict[str, Any]] = []  # events for them, since the last feed
+        self.left_out = 0
         self.is_stopping = False
 
     async def handle(self, conn: Connection, ev: int, data: Any) -> None:
+        if self.watchers:
+            self.note(conn, ev, data)
         if ev == MG_EV_HTTP_HDRS:
             self.requests += 1
             if data.uri == "/upload" and data.method in ("POST", "PUT"):
@@ -101,6 +116,7 @@ class Hub:
                 await self.answer(conn, data)
         elif ev == MG_EV_CLOSE:
             self.subscribers.discard(conn)
+            self.watchers.discard(conn)
 
     async def answer(self, conn: Connection, message: HttpMessage) -> None:
         uri = message.uri
@@ -114,6 +130,10 @@ class Hub:
             conn.reply(200, echo(message))
         elif uri == "/events":
             self.subscribe(conn, message)
+        elif uri == "/live":
+            # Only the page that this server has sent may watch (RFC 6455 section 10.2), and programs, which name none.
+            if conn.ws_upgrade(message, origins=[f"http://{message.host}", None], compression=True):
+                self.watchers.add(conn)
         elif uri == "/stream":
             await self.send_stream(conn, message)
         elif uri == "/upload":
@@ -167,6 +187,23 @@ class Hub:
             except ConnectionClosed:
                 self.subscribers.discard(conn)
 
+    def note(self, conn: Connection, ev: int, data: Any) -> None:
+        """Keep an event for the watchers; of their own connections only what they say: the feed would feed itself."""
+        if conn in self.watchers and ev not in (MG_EV_WS_MSG, MG_EV_CLOSE):
+            return
+        if len(self.noted) >= FEED_MAX:
+            self.left_out += 1
+        else:
+            self.noted.append({"conn": conn.id, "event": event_name(ev), "data": describe(ev, data)})
+
+    def feed(self) -> None:
+        """Send the events since the last time to all watchers, in one message that is framed once."""
+        if not self.noted:
+            return
+        text = json.dumps({"events": self.noted, "left_out": self.left_out})
+        self.noted, self.left_out = [], 0
+        broadcast(self.watchers, text)
+
     def stop(self) -> None:
         """End the streams, so that their readers know that they have everything."""
         self.is_stopping = True
@@ -183,8 +220,20 @@ class Hub:
             "requests": self.requests,
             "rate": self.rates[-1] if self.rates else 0,
             "subscribers": len(self.subscribers),
+            "watchers": len(self.watchers),
             "skipped": self.skipped,
         }
+
+
+def describe(ev: int, data: Any) -> str:
+    """Tell an event's data in a few words."""
+    if isinstance(data, HttpMessage):
+        return f"{data.method} {data.uri}"[:80]
+    if isinstance(data, WsMessage):
+        return data.data[:120].decode("utf-8", "replace")
+    if ev in (MG_EV_READ, MG_EV_WRITE):
+        return f"{data} bytes"
+    return "" if data is None else str(data)[:120]
 
 
 def echo(message: HttpMessage) -> dict[str, Any]:

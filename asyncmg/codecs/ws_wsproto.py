@@ -2,16 +2,18 @@
 
 Of wsproto only the frame layer is used (FrameProtocol): its connection above would inflate without a limit, and a
 control frame between two fragments of a compressed message goes through its decompressor. What it leaves out, an
-extension object of ours does: limits, the order of fragments before any payload has come, and RSV1, which it claims for
-compressed messages, whose payload is passed on as it is. Where this codec still differs from the others:
+extension object of ours does: limits, the order of fragments before any payload has come, surrogates before their last
+byte has, close code 1014, and RSV1, which it claims for compressed messages, whose payload is passed on as it is. Where
+this codec still differs from the others:
 
 * a header is judged when the length in it is complete, a limit with the first byte of payload, later than need be;
-* text whose last two bytes are the beginning of a surrogate is refused with the byte after them;
-* the messages of errors are wsproto's, and of several faults of one header it may tell another one.
+* a character that is cut by the end of a piece, or of a frame, is told with the next one;
+* the messages of errors are wsproto's.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from wsproto.extensions import Extension
@@ -30,11 +32,25 @@ from asyncmg.errors import ProtocolError, RemoteProtocolError
 from asyncmg.limits import WsLimits
 
 from .http import Role
-from .ws import CLOSE, CONTINUATION, END_OF_FRAME, FIN, NO_STATUS, RSV1, WsRecord, max_frame, over_limit, refuse
+from .ws import (
+    CLOSE,
+    CONTINUATION,
+    END_OF_FRAME,
+    FIN,
+    INVALID_DATA,
+    NO_STATUS,
+    RSV1,
+    TEXT,
+    WsRecord,
+    max_frame,
+    over_limit,
+    refuse,
+)
 
 _BAD_GATEWAY = 1014  # a close code that was registered later: wsproto does not know it
 _NO_RSV = RsvBits(False, False, False)
 _RSV1 = RsvBits(True, False, False)
+_SURROGATE = re.compile(b"\xed[\xa0-\xbf]")  # Python's decoder waits for its third byte
 
 
 class _Watcher(Extension):
@@ -53,6 +69,7 @@ class _Watcher(Extension):
         self._size = 0
         self._fragments = 0
         self._is_at_start = False  # no payload of the frame has come
+        self._last = b""  # byte of the message
 
     def enabled(self) -> bool:
         return True
@@ -81,6 +98,7 @@ class _Watcher(Extension):
         if not self.flags:
             self.flags = int(self._opcode) | (RSV1 if has_rsv1 else 0)
             self._size = self._fragments = 0
+            self._last = b""
         self._fragments += 1
         self._size += self._length
         if self._fragments > limits.max_fragments:
@@ -107,7 +125,12 @@ class _Watcher(Extension):
             refusal = self.begin_frame(proto.header.rsv.rsv1)
             if refusal is not None:
                 return refusal
-        if self.flags == RSV1 | Opcode.TEXT:
+        if self.flags == TEXT:
+            if _SURROGATE.search(self._last + data):
+                self.error = refuse("text is not UTF-8", "8.1", INVALID_DATA)
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            self._last = data[-1:] or self._last
+        if self.flags == RSV1 | TEXT:
             # wsproto takes it for text.
             return data.decode("latin-1").encode()
         return data

@@ -51,6 +51,12 @@ def test_the_page_works(demo_url: str, tmp_path: Path, size: tuple[int, int], da
             browser.evaluate(f"document.querySelector('[data-action={action}]').click()")
             browser.wait_for(f"{RESULT}.includes({shown!r})")
         browser.wait_for(f"{requests} >= {before} + 103")
+        # Every event comes over a WebSocket, and what is said to all.
+        feed = "document.getElementById('feed').textContent"
+        browser.wait_for(f"{feed}.includes('MG_EV_HTTP_MSG')")
+        browser.evaluate("document.getElementById('words').value = 'hello, all'")
+        browser.evaluate("document.querySelector('#say button').click()")
+        browser.wait_for(f"{feed}.includes('hello, all')")
         browser.wait_for("document.getElementById('facts').children.length > 4")
         # It fits, and it is not blank.
         assert browser.evaluate("document.documentElement.scrollWidth") == size[0]

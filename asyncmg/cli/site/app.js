@@ -51,6 +51,45 @@ function draw() {
   $("area").setAttribute("d", "M" + first + ",80L" + points.join("L") + "L600,80Z");
 }
 
+// -- every event of the process, over a WebSocket
+
+const FEED_ROWS = 60;
+let feed = null;
+
+function watch() {
+  feed = new WebSocket(location.origin.replace(/^http/, "ws") + "/live");
+  feed.onopen = () => setFeedLink("watching", "on");
+  feed.onmessage = (event) => {
+    const { events, left_out } = JSON.parse(event.data);
+    for (const { conn, event, data } of events) addRow("conn " + conn, event, data);
+    if (left_out) addRow("", "", "and " + left_out + " more");
+  };
+  feed.onclose = () => {
+    setFeedLink("reconnecting", "off");
+    setTimeout(watch, 1000);
+  };
+}
+
+function setFeedLink(text, kind) {
+  $("feed-link").textContent = text;
+  $("feed-link").className = "badge " + kind;
+}
+
+function addRow(...cells) {
+  const row = document.createElement("li");
+  for (const text of cells) row.append(Object.assign(document.createElement("span"), { textContent: text }));
+  $("feed").prepend(row);
+  while ($("feed").children.length > FEED_ROWS) $("feed").lastChild.remove();
+}
+
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if ($("words").value && feed.readyState === WebSocket.OPEN) feed.send($("words").value);
+  $("words").value = "";
+});
+
+watch();
+
 // -- the buttons
 
 const actions = {
