@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import hashlib
 import http.client
 import json
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+import asyncmg
 import asyncmg.core
 from asyncmg.transports.choice import chosen_backend
 
@@ -63,6 +66,65 @@ def http_hello(tmp_path: Path) -> None:
     with running("http_hello", "--port", "0") as (_, url):
         assert fetch(f"{url}/?name=a+b") == (200, b"Hello, a b!\n")
         assert fetch(url) == (200, b"Hello, world!\n")
+
+
+@example
+def ws_echo(tmp_path: Path) -> None:
+    with running("ws_echo", "--port", "0") as (_, url):
+        assert fetch(url.replace("ws:", "http:").removesuffix("/ws")) == (200, b"a WebSocket is at /ws\n")
+        assert fetch(url.replace("ws:", "http:"))[0] == 426
+        with Program(EXAMPLES / "ws_client.py", url) as client:
+            told = [client.line() for _ in range(3)]
+            assert told == ["received hello", "received b'\\x00\\x01'", "latency below a second: True"]
+            pieces = ""
+            while (line := client.line()).startswith("piece "):
+                pieces += ast.literal_eval(line.removeprefix("piece "))
+            assert pieces == "line 0\nline 1\nline 2\n"
+            assert line == "closed with 1000"
+
+
+@example
+def ws_client(tmp_path: Path) -> None:
+    ws_echo(tmp_path)
+
+
+@example
+def ws_chat(tmp_path: Path) -> None:
+    async def talk(url: str) -> list[str | bytes]:
+        async with asyncmg.ws_connect(url) as first:
+            told = [await first.recv()]
+            async with asyncmg.ws_connect(url) as second:
+                told += [await second.recv(), await first.recv()]
+                await second.send("hi")
+                told += [await first.recv(), await second.recv()]
+            told.append(await first.recv())
+        return told
+
+    with running("ws_chat", "--port", "0") as (_, url):
+        assert asyncio.run(asyncio.wait_for(talk(url), 20)) == ["1 here", "2 here", "2 here", "hi", "hi", "1 here"]
+
+
+@example
+def ws_feed(tmp_path: Path) -> None:
+    async def serve() -> None:
+        calls = 0
+
+        async def handler(ws: asyncmg.WebSocket) -> None:
+            nonlocal calls
+            calls += 1
+            await ws.send(f"message {calls}")
+            if calls == 1:
+                ws.conn.protocol.abort()
+
+        async with asyncmg.ws_serve(handler, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            with Program(EXAMPLES / "ws_feed.py", url, "--count", "1") as program:
+                lines = [await asyncio.to_thread(program.line)]
+                while not lines[-1].startswith("message"):
+                    lines.append(await asyncio.to_thread(program.line))
+            assert lines[0] == "connected" and lines.count("connected") <= 2
+
+    asyncio.run(asyncio.wait_for(serve(), 40))
 
 
 @example
