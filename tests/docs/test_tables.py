@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 import asyncmg
-from asyncmg import BufferLimits, Event, HttpLimits, Limits, NetLimits, RemoteProtocolError, Role
+from asyncmg import BufferLimits, Deflate, Event, HttpLimits, Limits, NetLimits, RemoteProtocolError, Role, WsLimits
 from asyncmg.codecs.http_portable import PortableHttpCodec
+from asyncmg.codecs.ws import WsCodecFactory
+from asyncmg.codecs.ws_native import NativeWsCodec
+from asyncmg.codecs.ws_portable import PortableWsCodec
 from asyncmg.core import load
 
 from .pages import PAGES, ROOT, table
@@ -26,7 +29,7 @@ def first_code(cell: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits])
+@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, WsLimits])
 def test_limits_table(group: type) -> None:
     rows = table(DOCS / "limits.md", group.__name__)
     told = [(first_code(row[0]), ast.literal_eval(first_code(row[1]))) for row in rows]
@@ -37,7 +40,7 @@ def test_limits_table(group: type) -> None:
 
 def test_no_group_of_limits_is_left_out() -> None:
     groups = {field.default_factory for field in fields(Limits)}
-    assert groups == {NetLimits, BufferLimits, HttpLimits}
+    assert groups == {NetLimits, BufferLimits, HttpLimits, WsLimits}
 
 
 def test_events_table() -> None:
@@ -97,6 +100,9 @@ def test_public_verbs_are_in_the_documentation() -> None:
         | {"carrier", "hand_over"},
         asyncmg.HttpMessage: {"add_trailers"},
         asyncmg.TlsOpts: set(),
+        asyncmg.WebSocket: {"handle_event", "switch_protocol", "wants", "when_handled"},
+        asyncmg.WsMessage: set(),
+        asyncmg.WsServer: set(),
         asyncmg.Timer: set(),
     }
     for kind, left_out in internal.items():
@@ -127,3 +133,18 @@ def test_refusals_table_with_the_native_codec(row: list[str]) -> None:
         while codec.next_event() is not None:
             pass
     assert caught.value.wire_code == int(row[2])
+
+
+@pytest.mark.parametrize("make", [PortableWsCodec, *([NativeWsCodec] if load() is not None else [])])
+@pytest.mark.parametrize("row", table(DOCS / "ws.md", "What is refused"), ids=lambda row: row[0])
+def test_refused_frames_table(row: list[str], make: WsCodecFactory) -> None:
+    codec = make(Role.SERVER, WsLimits(), False)
+    assert list(codec.receive_data(ast.literal_eval(first_code(row[1])))) == []
+    assert isinstance(codec.error, RemoteProtocolError)
+    assert (codec.error.wire_code, codec.error.section) == (int(row[2]), row[3])
+
+
+def test_deflate_table() -> None:
+    rows = table(DOCS / "ws.md", "Compression")
+    told = [(first_code(row[0]), ast.literal_eval(first_code(row[1]))) for row in rows]
+    assert told == [(field.name, field.default) for field in fields(Deflate)]
