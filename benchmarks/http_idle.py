@@ -18,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from functools import partial
 from pathlib import Path
 
 from loads.wrk import require_wrk, run_wrk
-from servers.http_peers import names
-from servers.rounds import Row, report, run_rounds
-from servers.running import CannotRun, Memory, RunningServer
+from servers.http_peers import SERVERS
+from servers.http_running import HttpServer
+from servers.rounds import Row, chosen, report, run_rounds
+from servers.running import CannotRun
 
 IDLE = Path(__file__).resolve().parent / "loads" / "idle.py"
 DEFAULT_SERVERS = [
@@ -44,7 +44,6 @@ DEFAULT_SERVERS = [
     "aiohttp uvloop",
 ]
 FIRST_REQUESTS = 200  # so that what a server makes once, at its first requests, is not counted
-SETTLE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,26 +120,13 @@ def idle_connections(port: int, count: int, core: int) -> Iterator[IdleConnectio
             process.terminate()
 
 
-def settled_memory(server: RunningServer) -> Memory:
-    """Return the memory once it has stopped changing."""
-    deadline = time.monotonic() + SETTLE_TIMEOUT
-    last = server.memory()
-    while time.monotonic() < deadline:
-        time.sleep(0.3)
-        now = server.memory()
-        if now == last:
-            break
-        last = now
-    return last
-
-
 def measure_memory(name: str, args: argparse.Namespace) -> MemoryRound:
-    with RunningServer(name, args.server_core) as server:
+    with HttpServer(name, args.server_core) as server:
         for _ in range(FIRST_REQUESTS):
             server.check()
-        before = settled_memory(server)
+        before = server.settled_memory()
         with idle_connections(server.port, args.connections, args.load_core) as connections:
-            after = settled_memory(server)
+            after = server.settled_memory()
             connections.require_alive()
     return MemoryRound(args.connections, before.rss, after.rss, before.uss, after.uss)
 
@@ -149,19 +135,19 @@ def measure_active(name: str, args: argparse.Namespace) -> ActiveRound:
     figures = []
     errors = 0
 
-    def load(server: RunningServer) -> None:
+    def load(server: HttpServer) -> None:
         nonlocal errors
         before = server.cpu_seconds()
         result = run_wrk(server.port, connections=1, depth=1, seconds=args.seconds, core=args.load_core)
         errors += result.errors
         figures.append(((server.cpu_seconds() - before) / result.requests * 1e6, result.p50_us))
 
-    with RunningServer(name, args.server_core) as server:
+    with HttpServer(name, args.server_core) as server:
         if args.warm_up:
             run_wrk(server.port, connections=1, depth=1, seconds=args.warm_up, core=args.load_core)
         load(server)
         with idle_connections(server.port, args.idle, args.load_core) as connections:
-            settled_memory(server)  # what came with the connections is done
+            server.settled_memory()  # what came with the connections is done
             load(server)
             connections.require_alive()
             server.check()
@@ -224,7 +210,7 @@ def main() -> None:
     args = parse_arguments()
     if args.active:
         require_wrk()
-    servers = names(args.only, DEFAULT_SERVERS)
+    servers = chosen(SERVERS, args.only, DEFAULT_SERVERS)
     raw = {}
     if args.memory:
         memory = run_rounds(partial(measure_memory, args=args), servers, args.rounds)

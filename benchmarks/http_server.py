@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from loads.wrk import require_wrk, run_wrk
-from servers.http_peers import names
-from servers.rounds import Row, report, run_rounds
-from servers.running import RunningServer
+from servers.http_peers import SERVERS
+from servers.http_running import HttpServer
+from servers.rounds import Row, chosen, report, run_rounds
 
 # Ratios are against these, where they ran.
 REFERENCES = {
@@ -62,7 +62,7 @@ def measure(name: str, workload: Workload, args: argparse.Namespace) -> Round:
         CannotRun: it does not start, a reply before or after the load is not what it should be, or wrk got none.
     """
     load = {"connections": workload.connections, "depth": workload.depth, "core": args.load_core}
-    with RunningServer(name, args.server_core) as server:
+    with HttpServer(name, args.server_core) as server:
         server.check(workload.depth)
         if args.warm_up:
             run_wrk(server.port, seconds=args.warm_up, **load)
@@ -122,7 +122,7 @@ def main() -> None:
     raw = {}
     for name in args.workload:
         workload = WORKLOADS[name]
-        measured = run_rounds(partial(measure, workload=workload, args=args), names(args.only), args.rounds)
+        measured = run_rounds(partial(measure, workload=workload, args=args), chosen(SERVERS, args.only), args.rounds)
         raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
     if args.json:
         print(json.dumps(raw))

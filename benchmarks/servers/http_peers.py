@@ -296,17 +296,6 @@ SERVERS: dict[str, Serve] = {
 }
 
 
-def names(only: str | None, default: list[str] | None = None) -> list[str]:
-    """Return the names that contain one of these strings, which commas separate; without any, the default or all."""
-    if not only:
-        return default or list(SERVERS)
-    wanted = [part.strip() for part in only.split(",") if part.strip()]
-    found = [name for name in SERVERS if any(part in name for part in wanted)]
-    if not found:
-        sys.exit(f"no server has a name with {only!r}; there are: {', '.join(SERVERS)}")
-    return found
-
-
 def main() -> None:
     if len(sys.argv) != 3:
         print("\n".join(SERVERS))

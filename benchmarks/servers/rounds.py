@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 
+def chosen(servers: Iterable[str], only: str | None, default: list[str] | None = None) -> list[str]:
+    """Return the names that contain one of these strings, which commas separate; without any, the default or all."""
+    names = list(servers)
+    if not only:
+        return default or names
+    wanted = [part.strip() for part in only.split(",") if part.strip()]
+    found = [name for name in names if any(part in name for part in wanted)]
+    if not found:
+        sys.exit(f"no server has a name with {only!r}; there are: {', '.join(names)}")
+    return found
+
+
 @dataclass(slots=True)
 class Row(Generic[T]):
     """The rounds of one server, and why others are missing."""

@@ -1,4 +1,4 @@
-"""A server of the benchmarks in processes of its own: started, checked, accounted for, ended."""
+"""A server of the benchmarks in processes of its own: started, accounted for, ended. Subclasses check its replies."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
-from .http_peers import BODY, HOST
-
-PROGRAM = Path(__file__).with_name("http_peers.py")
+HOST = "127.0.0.1"
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 3.0
+SETTLE_TIMEOUT = 5.0
 _TICK = os.sysconf("SC_CLK_TCK")
-_REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 class CannotRun(Exception):
@@ -45,23 +43,30 @@ class RunningServer:
 
     Everything that the server starts is in its session: that is how it is found in ``/proc``.
 
+    Attributes:
+        program: started as ``program NAME PORT ARGUMENTS``; a subclass names it.
+
     Args:
-        name: of ``http_peers.SERVERS``.
+        name: of the program's ``SERVERS``.
         core: where all its threads run.
+        arguments: further ones of the program.
 
     Raises:
         CannotRun: entering the context, when it does not come up, with the last line of what it said.
     """
 
-    def __init__(self, name: str, core: int) -> None:
+    program: ClassVar[Path]
+
+    def __init__(self, name: str, core: int, *arguments: str) -> None:
         self.name = name
         self.core = core
+        self.arguments = arguments
         self.port = _free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="asyncmg-bench-")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, str(PROGRAM), self.name, str(self.port)]
+        command = [sys.executable, str(self.program), self.name, str(self.port), *self.arguments]
         with open(Path(self._folder.name, "stderr"), "wb") as stderr:
             self._process = subprocess.Popen(
                 command,
@@ -110,12 +115,12 @@ class RunningServer:
         process = self._started()
         deadline = time.monotonic() + STOP_TIMEOUT
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self._pids():
+            for pid in self.pids():
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
                     pass
-            while self._pids() and time.monotonic() < deadline:
+            while self.pids() and time.monotonic() < deadline:
                 process.poll()
                 time.sleep(0.01)
         process.wait()
@@ -134,7 +139,8 @@ class RunningServer:
                 found[int(path.parent.name)] = fields
         return found
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """Return the processes of the server that are alive."""
         return list(self._stats())
 
     def cpu_seconds(self) -> float:
@@ -144,7 +150,7 @@ class RunningServer:
     def memory(self) -> Memory:
         """Return what all processes have in memory now."""
         totals = {"Rss:": 0, "Private_Clean:": 0, "Private_Dirty:": 0}
-        for pid in self._pids():
+        for pid in self.pids():
             try:
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
             except (FileNotFoundError, ProcessLookupError):  # it has just ended
@@ -155,50 +161,21 @@ class RunningServer:
                     totals[key] += int(value) * 1024
         return Memory(rss=totals["Rss:"], uss=totals["Private_Clean:"] + totals["Private_Dirty:"])
 
-    def check(self, depth: int = 1) -> None:
-        """Send ``depth`` requests at once and look at every reply: status 200, Date, Server, the body.
+    def settled_memory(self) -> Memory:
+        """Return the memory once it has stopped changing."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        last = self.memory()
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            now = self.memory()
+            if now == last:
+                break
+            last = now
+        return last
 
-        Raises:
-            CannotRun: a reply is not what it should be, or none comes.
-        """
-        try:
-            with socket.create_connection((HOST, self.port), 5) as sock:
-                sock.settimeout(START_TIMEOUT)
-                sock.sendall(_REQUEST * depth)
-                data = b""
-                for _ in range(depth):
-                    data = _take_reply(sock, data)
-        except OSError as exc:
-            raise CannotRun(f"no reply: {exc}") from exc
-        if data:
-            raise CannotRun(f"bytes after the last reply: {data[:80]!r}")
-
-
-def _take_reply(sock: socket.socket, data: bytes) -> bytes:
-    """Receive one reply, check it, return the bytes after it."""
-    while b"\r\n\r\n" not in data:
-        data += _receive(sock)
-    head, _, data = data.partition(b"\r\n\r\n")
-    start, *lines = head.decode("latin-1").split("\r\n")
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if start.split(" ")[1:2] != ["200"]:
-        raise CannotRun(f"replied {start!r}")
-    if "date" not in fields or "server" not in fields:
-        raise CannotRun(f"replied without Date or Server: {sorted(fields)}")
-    if fields.get("content-length") != str(len(BODY)):
-        raise CannotRun(f"replied with Content-Length {fields.get('content-length')}, expected {len(BODY)}")
-    while len(data) < len(BODY):
-        data += _receive(sock)
-    if not data.startswith(BODY):
-        raise CannotRun(f"replied {data[: len(BODY)]!r}, expected {BODY!r}")
-    return data[len(BODY) :]
-
-
-def _receive(sock: socket.socket) -> bytes:
-    data = sock.recv(65536)
-    if not data:
-        raise CannotRun("closed the connection instead of a reply")
-    return data
+    def check(self) -> None:
+        """Raise CannotRun unless the server replies as it should."""
+        raise NotImplementedError
 
 
 def _free_port() -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,19 @@ from .peers import peer
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BRIEF = ["--rounds", "1", "--seconds", "1", "--warm-up", "0"]
+# How busy a server was is not for a test to say.
+NOTES = re.compile("  (THE LOAD WAS THE BOTTLENECK|neither was busy|others used the cores)")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def run(program: str, *options: str) -> str:
     peer("wrk")
-    command = [sys.executable, str(BENCHMARKS / program), *BRIEF, *options]
+    return run_program(program, *BRIEF, *options)
+
+
+def run_program(program: str, *options: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / program), *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -30,12 +39,12 @@ def run(program: str, *options: str) -> str:
 
 def may_be_left_out(server: str, reason: str) -> bool:
     """Peers may be missing; ours only where there is no core."""
-    if server.startswith("asyncmg portable"):
+    if server.startswith(("asyncmg portable", "asyncmg wsproto", "floor uvloop", "floor os.write")):
         return False
     core = load()
     if server.startswith("asyncmg asyncio"):
         return core is None
-    if server.startswith("asyncmg native"):
+    if server.startswith(("asyncmg native", "floor native")):
         return core is None or core.engine is None
     return reason.startswith("not installed")
 
@@ -49,7 +58,7 @@ def check_tables(out: str, servers: set[str], tables: int) -> None:
             assert may_be_left_out(server, reason), line
             rows.append(server)
         elif line[:30].strip() in servers:
-            figures = line[30:].split()
+            figures = NOTES.sub("", line[30:]).split()
             assert "ERRORS" not in line and "FAILED" not in line, line
             # A difference of two measurements may be below zero: what a few connections take is less than the noise.
             assert all(figure == "-" or math.isfinite(float(figure)) for figure in figures), line
@@ -58,11 +67,12 @@ def check_tables(out: str, servers: set[str], tables: int) -> None:
     assert sorted(rows) == sorted([*servers] * tables), out
 
 
+def listed(program: str) -> set[str]:
+    return set(run_program(f"servers/{program}").splitlines())
+
+
 def test_every_server() -> None:
-    listed = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "servers" / "http_peers.py")], capture_output=True, text=True, check=True
-    )
-    servers = set(listed.stdout.splitlines())
+    servers = listed("http_peers.py")
     assert {"nginx", "cymongoose", "granian asgi uvloop", "h11 bare uvloop"} < servers
     check_tables(run("http_server.py", "--workload", "keepalive64"), servers, tables=1)
 
@@ -101,3 +111,147 @@ def test_no_such_server() -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 1
     assert "no server has a name" in result.stderr
+
+
+# -- WebSocket ---------------------------------------------------------------------------------------------------------
+
+BRIEF_WS = ["--rounds", "1", "--seconds", "0.3", "--warm-up", "0", "--connections", "8"]
+ECHOES = ("pingpong1", "pingpong64", "inflight1", "inflight64")
+
+
+def run_ws(program: str, *options: str) -> str:
+    peer("cc")
+    return run_program(program, *options)
+
+
+def test_every_websocket_server() -> None:
+    servers = listed("ws_peers.py")
+    assert {"picows uvloop", "websockets uvloop", "aiohttp uvloop", "wsproto bare uvloop", "cymongoose"} < servers
+    assert all(len(name) <= 30 for name in servers)
+    check_tables(
+        run_ws("websocket.py", *BRIEF_WS, "--workload", "inflight64-64k"), servers - {"floor os.write"}, tables=1
+    )
+
+
+def test_every_broadcast() -> None:
+    check_tables(run_ws("websocket.py", *BRIEF_WS, "--workload", "broadcast-64b"), listed("ws_peers.py"), tables=1)
+
+
+def test_every_websocket_workload() -> None:
+    workloads = [f"{kind}-{size}" for size in ("64b", "1k", "64k") for kind in ECHOES] + [
+        "broadcast-64b",
+        "broadcast-1k",
+    ]
+    raw = json.loads(run_ws("websocket.py", *BRIEF_WS, "--json", "--only", "portable sync uvloop,floor uvloop"))
+    assert list(raw) == workloads
+    for servers in raw.values():
+        assert set(servers) == {"asyncmg portable sync uvloop", "floor uvloop"}
+        for [figures] in servers.values():
+            assert figures["errors"] == 0
+            assert figures["cpu_us"] > 0 and figures["rate"] > 0
+            assert 0 < figures["p50_us"] <= figures["p99_us"]
+            assert 0 < figures["server_share"] < 1.1 and 0 < figures["load_share"] < 1.1
+
+
+def test_text_messages() -> None:
+    out = run_ws(
+        "websocket.py",
+        *BRIEF_WS,
+        "--text",
+        "--workload",
+        "inflight1-1k",
+        "--only",
+        "portable sync uvloop,portable async",
+    )
+    check_tables(out, {"asyncmg portable sync uvloop", "asyncmg portable async for"}, tables=1)
+
+
+def test_idle_websockets() -> None:
+    servers = {
+        "asyncmg native sync run()",
+        "asyncmg native async for",
+        "asyncmg asyncio sync uvloop",
+        "asyncmg portable sync uvloop",
+        "picows uvloop",
+        "websockets uvloop",
+        "aiohttp uvloop",
+    }
+    options = ["--rounds", "1", "--connections", "50", "--ping-interval", "0.3", "--seconds", "1"]
+    # One that sends no ping would be left out.
+    out = run_ws("websocket_idle.py", *options, "--only", ",".join(servers))
+    check_tables(out, servers, tables=1)
+    assert "50 idle connections, a ping on each every 0.3 s" in out
+
+
+def test_no_such_websocket_server() -> None:
+    peer("cc")
+    command = [sys.executable, str(BENCHMARKS / "websocket.py"), "--only", "no such server"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "no server has a name" in result.stderr
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "websocket.py"), "--only", "floor uvloop"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={"PATH": str(tmp_path)}
+    )
+    assert result.returncode == 1
+    assert "a C compiler is missing" in result.stderr
+
+
+HANDSHAKE = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (lambda payload: b"\x82\x40" + payload, ""),
+        (lambda payload: b"\x02\x20" + payload[:32] + b"\x89\x01x" + b"\x80\x20" + payload[32:], ""),
+        (lambda payload: b"\x82\x40" + payload[:-1] + b"?", "other contents"),
+        (lambda payload: b"\x82\x3f" + payload[:-1], "shorter"),
+        (lambda payload: b"\x82\x41" + payload + b"?", "longer"),
+        (lambda payload: b"\x81\x40" + payload, "another type"),
+        (lambda payload: b"\xc2\x40" + payload, "reserved bit"),
+        (lambda payload: b"\x82\xc0\0\0\0\0" + payload, "masked"),
+        (lambda payload: (b"\x82\x40" + payload) * 2, "other contents"),
+        (lambda payload: b"\x88\x00", "closed a connection"),
+    ],
+)
+async def test_load_sees_what_is_wrong(reply: Callable[[bytes], bytes], error: str) -> None:
+    peer("cc")
+    code = "from loads.ws_load import require_load; print(require_load())"
+    program = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HANDSHAKE)
+        try:
+            while True:
+                head = await reader.readexactly(2)
+                size = head[1] & 127
+                key = await reader.readexactly(4)
+                payload = bytes(byte ^ key[i & 3] for i, byte in enumerate(await reader.readexactly(size)))
+                if head == b"\x82\xc0":
+                    writer.write(reply(payload))
+                else:
+                    assert (head[0], payload) == (0x8A, b"x")  # the pong
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        options = ["mode=echo", f"port={port}", "connections=1", "depth=1", "size=64", "seconds=0.2"]
+        load = await asyncio.create_subprocess_exec(program.stdout.strip(), *options, stdout=subprocess.PIPE)
+        out, _ = await load.communicate()
+    assert load.returncode == 0
+    figures = json.loads(out)
+    assert error in figures["error"]
+    assert figures["errors"] == bool(error)
+    if not error:
+        assert figures["messages"] > 0

@@ -1,0 +1,191 @@
+"""WebSocket servers side by side: CPU microseconds per message, messages per second, latency.
+
+    make bench        # or: .venv/bin/python benchmarks/websocket.py --workload "inflight*-64b" --only "asyncmg,picows"
+
+Each server is pinned to one core and the load (``loads/ws_load.c``) to another. Rounds are interleaved: every server
+once, then again, so that a machine that changes its speed changes it for all. The tables show medians of the rounds.
+CPU time is that of all processes of the server, user and system; the ratios are of CPU time: below 1.00 is cheaper than
+the peer at the column's head. ``server %`` and ``load %`` say how busy the two cores were with it: a server is measured
+by a load that could do more, and a row for which that does not hold says so at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from typing import Literal
+
+from loads.ws_load import require_load, run_load
+from servers.rounds import Row, chosen, report, run_rounds
+from servers.ws_peers import BROADCAST_ONLY, SERVERS, has_raw_echo
+from servers.ws_running import WsServer
+
+# Ratios are against these, where they ran.
+REFERENCES = {
+    "picows": "picows uvloop",
+    "websockets": "websockets uvloop",
+    "aiohttp": "aiohttp uvloop",
+    "floor": "floor uvloop",
+}
+BUSY = 0.9  # of the time
+SHARED = 0.1
+MOST = 1000  # connections of a workload
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    size: int  # bytes of a message
+    connections: int
+    depth: int = 1  # messages in flight on each connection
+    mode: Literal["echo", "broadcast"] = "echo"
+
+    def __str__(self) -> str:
+        if self.mode == "broadcast":
+            return f"{self.size} bytes from one connection to {self.connections}, one after the other"
+        connections = f"{self.connections} connection{'s' * (self.connections > 1)}"
+        return f"{self.size} bytes, {connections}, {self.depth} in flight on each"
+
+
+def _workloads() -> dict[str, Workload]:
+    workloads = {}
+    for label, size, depth in (("64b", 64, 64), ("1k", 1024, 64), ("64k", 65536, 8)):
+        workloads[f"pingpong1-{label}"] = Workload(size, 1)
+        workloads[f"pingpong64-{label}"] = Workload(size, 64)
+        workloads[f"inflight1-{label}"] = Workload(size, 1, depth)
+        workloads[f"inflight64-{label}"] = Workload(size, 64, depth)
+    for label, size in (("64b", 64), ("1k", 1024)):
+        workloads[f"broadcast-{label}"] = Workload(size, MOST, mode="broadcast")
+    return workloads
+
+
+WORKLOADS = _workloads()
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One server under one workload, once. Shares are of the time; delayed is who had to wait for its core."""
+
+    cpu_us: float  # per message
+    rate: float  # messages per second
+    p50_us: float
+    p99_us: float
+    server_share: float
+    server_delayed: float
+    load_share: float
+    load_delayed: float
+    errors: int
+
+
+def measure(name: str, workload: Workload, args: argparse.Namespace) -> Round:
+    """Start a server, check it, load it, check it again.
+
+    Raises:
+        CannotRun: it does not start, what comes back before or after the load is not what it should be, or the load
+            got nothing back.
+    """
+    with WsServer(name, args.server_core, workload.mode) as server:
+        result = run_load(
+            server.port,
+            server.pids(),
+            mode=workload.mode,
+            connections=min(args.connections, workload.connections),
+            depth=workload.depth,
+            size=workload.size,
+            seconds=args.seconds,
+            warm_up=args.warm_up,
+            core=args.load_core,
+            raw=has_raw_echo(name),
+            text=args.text and workload.mode == "echo",
+        )
+        server.check()
+    return Round(
+        cpu_us=result.server_cpu / result.messages * 1e6,
+        rate=result.messages / result.seconds,
+        p50_us=result.p50_us,
+        p99_us=result.p99_us,
+        server_share=result.server_cpu / result.seconds,
+        server_delayed=result.server_delayed / result.seconds,
+        load_share=result.load_cpu / result.seconds,
+        load_delayed=result.load_delayed / result.seconds,
+        errors=result.errors,
+    )
+
+
+def bottleneck(row: Row[Round], workload: Workload) -> str:
+    """Return what kept the server from being busy, for the end of its row; empty when it was busy."""
+    server = row.median(lambda r: r.server_share + r.server_delayed)
+    load = row.median(lambda r: r.load_share + r.load_delayed)
+    if server < BUSY and load > max(server, BUSY):
+        return "  THE LOAD WAS THE BOTTLENECK"
+    if row.median(lambda r: max(r.server_delayed, r.load_delayed)) > SHARED:
+        return "  others used the cores"
+    if server < BUSY and workload.connections * workload.depth > 1:  # a single message: each waits for the other
+        return "  neither was busy"
+    return ""
+
+
+def print_table(rows: dict[str, Row[Round]], name: str, args: argparse.Namespace) -> None:
+    workload = WORKLOADS[name]
+    kind = "text, " if args.text and workload.mode == "echo" else ""
+    of_all = f" (here at most {args.connections} connections)" if args.connections < workload.connections else ""
+    print(f"\n{name}: {kind}{workload}{of_all}; {args.rounds} round{'s' * (args.rounds > 1)} of {args.seconds:g} s")
+    header = f"{'server':30} {'CPU us/msg':>10} {'msg/s':>8} {'p50 us':>8} {'p99 us':>8} {'server %':>8} {'load %':>6}"
+    print(header + "".join(f" {'/ ' + label:>12}" for label in REFERENCES))
+    cost = {server: row.median(lambda r: r.cpu_us) for server, row in rows.items()}
+    for server, row in rows.items():
+        line = f"{server:30} {cost[server]:10.2f} {row.median(lambda r: r.rate):8.0f}"
+        line += f" {row.median(lambda r: r.p50_us):8.1f} {row.median(lambda r: r.p99_us):8.1f}"
+        line += f" {row.median(lambda r: r.server_share) * 100:8.0f} {row.median(lambda r: r.load_share) * 100:6.0f}"
+        for peer in REFERENCES.values():
+            line += f" {cost[server] / cost[peer]:12.2f}" if cost.get(peer) else f" {'-':>12}"
+        print(line + bottleneck(row, workload) + row.note())
+
+
+def parse_arguments() -> argparse.Namespace:
+    cores = sorted(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workload", help=f"some of {','.join(WORKLOADS)}, or patterns such as *-64b (default: all)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2, help="of one round (default: 2)")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each round (default: 0.5)")
+    parser.add_argument("--text", action="store_true", help="echo text instead of binary messages")
+    parser.add_argument("--connections", type=int, default=MOST, help="at most so many: for a trial")
+    parser.add_argument("--server-core", type=int, default=cores[0])
+    parser.add_argument("--load-core", type=int, default=cores[-1])
+    parser.add_argument("--only", help="servers whose name contains one of these strings, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print the raw rounds instead of tables")
+    args = parser.parse_args()
+    patterns = args.workload.split(",") if args.workload else ["*"]
+    if unknown := [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in WORKLOADS)]:
+        parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    args.workload = [name for name in WORKLOADS if any(fnmatch(name, pattern) for pattern in patterns)]
+    if args.rounds < 1 or args.seconds <= 0 or args.warm_up < 0 or args.connections < 1:
+        parser.error("--rounds and --connections are at least 1, --seconds above 0, --warm-up at least 0")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    require_load()
+    if args.server_core == args.load_core:
+        print("server and load share a core: the rates say little", file=sys.stderr)
+    servers = chosen(SERVERS, args.only)
+    raw = {}
+    for name in args.workload:
+        workload = WORKLOADS[name]
+        able = [server for server in servers if workload.mode == "broadcast" or server not in BROADCAST_ONLY]
+        measured = run_rounds(partial(measure, workload=workload, args=args), able, args.rounds)
+        raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
+    if args.json:
+        print(json.dumps(raw))
+    if not any(raw.values()):
+        sys.exit("no server ran")
+
+
+if __name__ == "__main__":
+    main()
