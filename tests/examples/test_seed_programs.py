@@ -23,12 +23,17 @@ from typing import Any
 import pytest
 import trustme
 
+import asyncmg
 from asyncmg import (
     MG_EV_ACCEPT,
     MG_EV_CLOSE,
     MG_EV_CONNECT,
     MG_EV_ERROR,
     MG_EV_HTTP_MSG,
+    MG_EV_WS_MSG,
+    MG_EV_WS_OPEN,
+    WEBSOCKET_OP_BINARY,
+    WEBSOCKET_OP_TEXT,
     Manager,
     TlsOpts,
     http_parse_multipart,
@@ -579,3 +584,82 @@ def test_surface_4_poll() -> None:
     listener = mgr.listen("http://0.0.0.0:0", http=True)
     with polling(mgr):
         assert fetch(listener.local_addr[1], "/")[::2] == (200, b"polled")
+
+
+# -- WebSocket: pymongoose's echo server, and programs for the package websockets with their module changed -----------
+
+
+def test_websocket_echo_server() -> None:
+    def handler(conn, event, data):
+        if event == MG_EV_HTTP_MSG:
+            conn.ws_upgrade(data)  # Upgrade HTTP to WebSocket
+        elif event == MG_EV_WS_MSG:
+            conn.ws_send(data.text)  # Echo back
+
+    async def connect_to_server(port: int) -> list[str | bytes]:
+        uri = f"ws://localhost:{port}"
+        async with asyncmg.ws_connect(uri) as websocket:
+            # Send message
+            await websocket.send("Hello, Server!")
+            # Receive message
+            responses = [await websocket.recv()]
+            # Send JSON data, receive and parse
+            await websocket.send(json.dumps({"type": "chat", "text": "Hello!"}))
+            responses.append(json.loads(await websocket.recv())["text"])
+            return responses
+
+    with serving(handler) as port:
+        assert asyncio.run(connect_to_server(port)) == ["Hello, Server!", "Hello!"]
+
+
+def test_websocket_client_as_events() -> None:
+    """``manager.ws_connect`` and ``poll()``, in the thread that has neither loop nor task."""
+    seen: list[Any] = []
+
+    def server(conn, ev, data):
+        if ev == MG_EV_HTTP_MSG:
+            conn.ws_upgrade(data)
+        elif ev == MG_EV_WS_MSG:
+            conn.ws_send(data.data, WEBSOCKET_OP_BINARY)
+
+    def client(conn, ev, data):
+        if ev == MG_EV_WS_OPEN:
+            seen.append(data.status())
+            conn.ws_send("hello", WEBSOCKET_OP_TEXT)
+        elif ev == MG_EV_WS_MSG:
+            seen.append((data.data, data.flags & 15))
+            conn.close()
+
+    with serving(server) as port:
+        manager = Manager()
+        conn = manager.ws_connect(f"ws://127.0.0.1:{port}/", client)
+        for _ in range(200):
+            manager.poll(50)
+            if conn.is_closing:
+                break
+        manager.close()
+    assert seen == [101, (b"hello", WEBSOCKET_OP_BINARY)]
+
+
+def test_websockets_server_and_robust_client() -> None:
+    async def echo_handler(websocket, path):
+        """Echo server - sends back what it receives."""
+        async for message in websocket:
+            await websocket.send(f"Echo: {message}")
+
+    async def robust_client(uri: str) -> str | bytes:
+        """WebSocket client with error handling."""
+        try:
+            async with asyncmg.ws_connect(uri, timeout=10) as ws:
+                await ws.send("Hello!")
+                return await asyncio.wait_for(ws.recv(), timeout=5.0)
+        except asyncmg.ConnectionClosed:
+            return "Connection closed"
+
+    async def main() -> None:
+        server = await asyncmg.ws_serve(echo_handler, "localhost", 0)
+        assert await robust_client(f"ws://localhost:{server.port}") == "Echo: Hello!"
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
