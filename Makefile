@@ -1,5 +1,6 @@
 # make demo   set up a virtual environment and run the demo; Ctrl-C stops it
 # make test   set up, then lint, types and tests
+# make conformance   all cases of Autobahn|Testsuite, for each codec, as server and as client (half an hour)
 # Nothing but Python 3.11+ is needed; a C compiler, when there is one, builds the C core.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ REPORT := $(RUN) -c 'from asyncmg.core import status; s = status(); print("C cor
 # What an editable install was made from: it is made anew when one of these changes.
 SOURCES := pyproject.toml asyncmg/core/CMakeLists.txt $(wildcard asyncmg/core/*.[ch])
 
-.PHONY: demo test lint venv venv-test bench wheel clean
+.PHONY: demo test lint conformance venv venv-test bench wheel clean
 
 demo: venv
 	@$(RUN) -m asyncmg demo
@@ -25,6 +26,9 @@ lint: venv-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+conformance: venv-test
+	$(RUN) tests/conformance/autobahn.py --cases full --codec native,portable,wsproto --jobs 2 $(CONFORMANCE_ARGS)
 
 bench: $(VENV)/.bench
 	for program in benchmarks/[a-z]*.py; do $(RUN) $$program || exit 1; done
