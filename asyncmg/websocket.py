@@ -52,7 +52,7 @@ class WebSocket:
 
     __slots__ = (
         "__weakref__",
-        "_decoder",
+        "_barriers",
         "_ended",
         "_is_closing",
         "_is_full",
@@ -84,6 +84,7 @@ class WebSocket:
         self._skips = False  # the rest of a message that nobody has read to its end
         self._send_lock: asyncio.Lock | None = None  # while a fragmented message is being sent
         self._ended: asyncio.Future[None] | None = None
+        self._barriers: list[Callable[[], None]] = []  # who waits for all messages to be handled
         self.protocol.sink = self
 
     def __repr__(self) -> str:
@@ -112,7 +113,12 @@ class WebSocket:
         return handled
 
     def when_handled(self, callback: Callable[[], None]) -> None:
-        callback()
+        """Call back when every message has been taken, and whoever has taken the last one wants another."""
+        waiter = self._waiter
+        if self._is_closing or (waiter is not None and not waiter.done() and not self._messages):
+            callback()
+        else:
+            self._barriers.append(callback)
 
     def switch_protocol(self, protocol: Any) -> None:
         self.conn.switch_protocol(protocol)
@@ -199,9 +205,14 @@ class WebSocket:
             self._is_full = False
             self.protocol.resume_reading(_PAUSE_EVENTS)
 
+    def _release(self) -> None:
+        while self._barriers:
+            self._barriers.pop(0)()
+
     async def _next_piece(self) -> WsMessage:
         while True:
             while not self._messages:
+                self._release()
                 if self.conn.is_ended or self._is_closing:
                     raise self.protocol.closed()
                 self._waiter = asyncio.get_running_loop().create_future()
@@ -318,6 +329,7 @@ class WebSocket:
     def abandon(self) -> None:
         """Drop what comes in from now on, so that the peer's close frame can be read."""
         self._is_closing = True
+        self._release()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         self.protocol.resume_reading(_PAUSE_EVENTS)

@@ -75,6 +75,14 @@ class WsCodec(Protocol):
     def mask(self, payload: bytes, key: bytes) -> bytes:
         """Mask a payload (RFC 6455 section 5.3) with a key of four bytes."""
 
+    def export(self) -> bytes:
+        """Return what a transport that reads frames needs to go on in the codec's place; b"": none can, or there is no
+        need to any more.
+        """
+
+    def fail(self, number: int, value: int) -> None:
+        """Set ``error`` to what such a transport has found: AMG_WS_E_ of the C core, and what went over a limit."""
+
 
 #: Makes a codec: role (which side *we* are), limits, and whether compression has been negotiated.
 WsCodecFactory = Callable[[Role, WsLimits, bool], WsCodec]

@@ -86,7 +86,7 @@ class Deflate:
             peer_takeover = self.peer_context_takeover and "client_no_context_takeover" not in given
             if not peer_takeover:
                 answer.append("client_no_context_takeover")
-            if our_bits < _MAX_BITS and (self.window_bits < _MAX_BITS or "server_max_window_bits" in given):
+            if our_bits < _MAX_BITS or "server_max_window_bits" in given:  # section 7.1.2.1: it has to be told
                 answer.append(f"server_max_window_bits={our_bits}")
             peer_bits = _MAX_BITS
             if "client_max_window_bits" in given:  # otherwise the client does not know the parameter

@@ -144,6 +144,18 @@ class NativeWsCodec:
         core.mask(masked, key)
         return bytes(masked)
 
+    def export(self) -> bytes:
+        """Return what the engine needs to go on reading in this codec's place (AMG_OP_WS); b"" when nothing is read any
+        more.
+        """
+        if self._state == _IS_OVER:
+            return b""
+        (workspace, *_) = self._spare or (_Workspace(self._role, self._compressed, ws_limits(self._limits)),)
+        return ws_limits(self._limits) + (self._state or workspace.fresh)
+
+    def fail(self, number: int, value: int) -> None:
+        self.error = ws_error(number, value, self._limits)
+
     def receive_data(self, data: bytes) -> Sequence[WsRecord]:
         try:
             workspace = self._spare.pop()

@@ -151,6 +151,12 @@ class WsprotoCodec:
     def mask(self, payload: bytes, key: bytes) -> bytes:
         return bytes(XorMaskerSimple(key).process(bytearray(payload)))
 
+    def export(self) -> bytes:
+        return b""
+
+    def fail(self, number: int, value: int) -> None:
+        raise AssertionError("no transport reads in place of this codec")
+
     def receive_data(self, data: bytes) -> Sequence[WsRecord]:
         records: list[WsRecord] = []
         if self._is_over:

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from asyncmg.errors import ConnectionClosed, DeadlineExceeded, LimitExceeded
 from asyncmg.limits import BufferLimits
+from asyncmg.transports.native_sockets import gathers
 from asyncmg.transports.sockets import unsent_bytes
 from asyncmg.transports.unconnected import UNCONNECTED
 
 from .deadlines import Deadlines
 
-_JOIN_LIMIT = 64 << 10  # up to here pieces are joined; above, copying them costs more than it saves
+_LARGE = 16 << 10  # bytes of a piece that is better not copied
 
 
 class OutputOwner(Protocol):
@@ -141,18 +142,38 @@ class Output:
             self.written += size
             if len(pieces) == 1:
                 self.transport.write(pieces.pop())
-            elif size <= _JOIN_LIMIT:
+            elif size < _LARGE:
                 self.pieces = []
                 self.transport.write(b"".join(pieces))
             else:
                 self.pieces = []
-                # Not writelines(): in CPython 3.13.0 asyncio's does not pause the protocol above the high-water mark.
-                for piece in pieces:
-                    self.transport.write(piece)
+                self._write_pieces(pieces)
             if self._waiters and not self.is_paused:
                 self.wake()
         if self.tells_owner:
             self._owner.handle_flushed(size)
+
+    def _write_pieces(self, pieces: list[bytes]) -> None:
+        """Write many bytes; of large pieces no more copies are made than that takes.
+
+        Not by writelines(): in CPython 3.13.0 asyncio's does not pause the protocol above the high-water mark.
+        """
+        write = self.transport.write
+        is_gathered = gathers(self.transport)
+        run: list[bytes] = []
+        for piece in pieces:
+            if len(piece) >= _LARGE and is_gathered:
+                if run:
+                    write(b"".join(run))
+                    run.clear()
+                write(piece)
+            else:
+                run.append(piece)
+                if len(piece) >= _LARGE:
+                    write(b"".join(run))
+                    run.clear()
+        if run:
+            write(b"".join(run))
 
     def tell(self, size: int) -> None:
         """So many bytes have been handed to the transport by somebody else."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from asyncmg.codecs.choice import ws_codec
@@ -46,6 +47,7 @@ from asyncmg.errors import (
 )
 from asyncmg.events import MG_EV_ERROR, MG_EV_READ, MG_EV_WS_CTL, MG_EV_WS_MSG, MG_EV_WS_OPEN
 from asyncmg.messages import HttpMessage, WsMessage
+from asyncmg.transports.native_sockets import NativeTransport
 
 from .base import BaseProtocol, Pause, Phase
 from .ws_sender import WsSender
@@ -93,8 +95,10 @@ class WsProtocol(BaseProtocol):
         "_error",
         "_fragments",
         "_has_heard",
+        "_is_watched",
         "_opening",
         "_pings",
+        "_reads",
         "_state",
         "_unread",
         "latency",
@@ -128,11 +132,13 @@ class WsProtocol(BaseProtocol):
         self._opening = opening
         self._fragments = fragments
         self._state = _OPEN
+        self._reads = True  # what comes in is of interest
         self._error: Exception | None = None  # why the connection ended, when that was no closing handshake
         self._assembly: Assembly | None = None  # of a message of which not all has come
         self._unread: tuple[WsRecord, ...] = ()  # received, and left for a later loop turn
         self._pings: tuple[_Ping, ...] = ()  # unanswered, the oldest first
-        self._has_heard = False  # something was received since it was asked last
+        self._is_watched = False  # a ping was sent, and it will be looked whether anything has come back:
+        self._has_heard = False  # that
         self._controls = 0  # control frames received ...
         self._controls_since = 0.0  # ... since this time
 
@@ -143,6 +149,8 @@ class WsProtocol(BaseProtocol):
         if self.limits.ws.ping_interval:
             self._plan_ping()
         opening, self._opening = self._opening, None
+        if isinstance(self.transport, NativeTransport):
+            self.transport.begin_frames(self._codec.export)
         self.emit(MG_EV_WS_OPEN, opening)
 
     @property
@@ -172,7 +180,28 @@ class WsProtocol(BaseProtocol):
         if self.sink.wants & _READ and self.phase is not _PHASE_CLOSED:
             self.emit(MG_EV_READ, len(data))
 
-    def _handle_records(self, records: Any) -> None:
+    def frames_received(self, records: Sequence[WsRecord], size: int, error: int, value: int) -> None:
+        """Like ``data_received``, of a transport that reads frames (:meth:`NativeTransport.begin_frames`)."""
+        if self.phase is Phase.LINGERING:
+            self._extend_linger()
+        if self.phase is not _PHASE_OPEN:
+            return
+        if error:
+            self._codec.fail(error, value)
+        self._has_heard = True
+        output = self.output
+        output.in_turn = True
+        try:
+            if self._unread:
+                self._unread += tuple(records)
+            else:
+                self._handle_records(records)
+            if self.sink.wants & _READ and self.phase is not _PHASE_CLOSED:
+                self.emit(MG_EV_READ, size)
+        finally:
+            output.end_turn()
+
+    def _handle_records(self, records: Sequence[WsRecord]) -> None:
         """Act on records; more than enough for one turn are left for the next one."""
         if len(records) > _MAX_RUN:
             self._unread = tuple(records[_MAX_RUN:])
@@ -181,7 +210,7 @@ class WsProtocol(BaseProtocol):
             self.loop.call_soon(self._continue)
         handle_event = self.sink.handle_event
         for flags, payload in records:
-            if self._state is _CLOSED or self.phase is not _PHASE_OPEN:
+            if not self._reads or self.phase is not _PHASE_OPEN:
                 self._unread = ()
                 return
             # A whole message of text or binary: nearly all are.
@@ -189,8 +218,8 @@ class WsProtocol(BaseProtocol):
                 handle_event(_WS_MSG, WsMessage(payload, flags))
             else:
                 self._handle_record(flags, payload)
-        if self._codec.error is not None and not self._unread and self._state is not _CLOSED:
-            self._fail(self._codec.error)
+        if self._codec.error is not None and not self._unread and self._reads:
+            self._refuse(self._codec.error)
 
     def _continue(self) -> None:
         """It is our turn again."""
@@ -224,7 +253,7 @@ class WsProtocol(BaseProtocol):
         try:
             piece = assembly.receive(flags, payload)
         except ProtocolError as exc:
-            self._fail(exc)
+            self._refuse(exc)
             return
         if flags & FIN:
             self._assembly = None
@@ -241,14 +270,13 @@ class WsProtocol(BaseProtocol):
         if self._controls > limit:
             now = self.loop.time()
             if now - self._controls_since < 1.0:
-                self._fail(
-                    LimitExceeded(
-                        "too many control frames",
-                        limit=f"max_control_frames={limit}",
-                        actual=self._controls,
-                        wire_code=POLICY_VIOLATION,
-                    )
+                error = LimitExceeded(
+                    "too many control frames",
+                    limit=f"max_control_frames={limit}",
+                    actual=self._controls,
+                    wire_code=POLICY_VIOLATION,
                 )
+                self._refuse(error)
                 return
             self._controls, self._controls_since = 1, now
         if opcode == PING:
@@ -269,7 +297,8 @@ class WsProtocol(BaseProtocol):
         """The peer's close frame: answer it, unless it is the answer (RFC 6455 section 5.5.1)."""
         if self._state is _OPEN:
             self._send_close(payload[:2])
-        self._state = WS[_OPEN if self._state is _OPEN else _CLOSING, "receive close"]
+        self._state = WS[self._state, "receive close"]
+        self._reads = False
         self._stop_pings()
         if self.role is Role.SERVER:
             super().drain()
@@ -304,6 +333,20 @@ class WsProtocol(BaseProtocol):
         limit = self.limits.ws.close_timeout
         self._give_up(DeadlineExceeded(f"no close frame in {limit} s", limit="close_timeout"))
 
+    def _refuse(self, error: ProtocolError) -> None:
+        """The peer broke the protocol or went over a limit: fail the connection when what came before has been handled.
+
+        A handler that is not done with that in ``close_timeout`` is not waited for.
+        """
+        self._reads = False
+
+        def fail() -> None:
+            if self._state is not _CLOSED and self.phase is _PHASE_OPEN:
+                self._fail(error)
+
+        self.deadlines.set("refuse", self.loop.time() + self.limits.ws.close_timeout, fail)
+        self.sink.when_handled(fail)
+
     def _fail(self, error: Exception) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): tell the peer why, in one close frame, and end."""
         if self._state is _OPEN:
@@ -322,7 +365,9 @@ class WsProtocol(BaseProtocol):
     def _note_end(self, error: Exception) -> None:
         self._error = self._error or error
         self._state = WS[self._state, "fail"]
+        self._reads = False
         self._unread = ()
+        self.deadlines.clear("refuse")
         self._stop_pings()
 
     def fail(self, error: Exception) -> None:
@@ -344,6 +389,7 @@ class WsProtocol(BaseProtocol):
         if self.is_open:
             self._send_close(close_payload(NORMAL))
         self._state = WS[self._state, "fail"]
+        self._reads = False
         super().close()
 
     def handle_eof(self) -> None:
@@ -360,7 +406,7 @@ class WsProtocol(BaseProtocol):
         return error
 
     def closed(self) -> ConnectionClosed:
-        """How the connection has ended, or is about to, as an exception."""
+        """Return how the connection has ended, or is about to, as an exception."""
         received, sent = self.received_close, self.sent_close
         if received is not None and sent is not None and {received.code, sent.code} <= _ORDERLY:
             return ConnectionClosedOK(f"closed: {received}", received=received, sent=sent)
@@ -479,31 +525,29 @@ class WsProtocol(BaseProtocol):
         self.deadlines.set("ping", self.loop.time() + self.limits.ws.ping_interval, self._ping_idle)
 
     def _ping_idle(self) -> None:
-        """It is time for a keep-alive ping."""
+        """It is time for a keep-alive ping, and to watch whether anything at all comes back."""
         if not self.is_open:
             return
-        limits = self.limits.ws
-        self._has_heard = False
         if len(self._pings) < _MAX_PINGS:
             self.ping()
-        self.deadlines.set("ping", self.loop.time() + limits.ping_timeout, self._check_peer)
+        if not self._is_watched:
+            self._is_watched, self._has_heard = True, False
+            self.deadlines.set("pong", self.loop.time() + self.limits.ws.ping_timeout, self._check_peer)
+        self._plan_ping()
 
     def _check_peer(self) -> None:
-        """A ping was sent: whoever has sent nothing at all since then is gone, unless it is us who do not read."""
+        """Whoever has sent nothing at all since a ping is gone, unless it is us who do not read."""
+        self._is_watched = False
         if self._has_heard or self._paused:
-            self._plan_next_ping()
             return
         limit = self.limits.ws.ping_timeout
-        error = DeadlineExceeded(f"no answer to a ping in {limit} s", limit="ping_timeout", wire_code=INTERNAL_ERROR)
-        self._fail(error)
-
-    def _plan_next_ping(self) -> None:
-        limits = self.limits.ws
-        wait = max(limits.ping_interval - limits.ping_timeout, 0.0)
-        self.deadlines.set("ping", self.loop.time() + wait, self._ping_idle)
+        self._fail(
+            DeadlineExceeded(f"no answer to a ping in {limit} s", limit="ping_timeout", wire_code=INTERNAL_ERROR)
+        )
 
     def _stop_pings(self) -> None:
         self.deadlines.clear("ping")
+        self.deadlines.clear("pong")
         pings, self._pings = self._pings, ()
         for ping in pings:
             if ping.waiter is not None and not ping.waiter.done():

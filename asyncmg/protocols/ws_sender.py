@@ -75,19 +75,25 @@ class WsSender:
 
     def send(self, flags: int, payload: bytes) -> None:
         """Send a frame that is a whole message, or a control frame."""
-        length = len(payload)
         if self._in_message and not flags & 8:
             raise LocalProtocolError("a fragmented message is being sent")
+        if self._held:
+            self.release(everything=True)  # what was broadcast before goes before
+        output = self._output
+        length = len(payload)
         if length < self._max_plain:
             frame = SHORT_HEADERS[flags][length] + payload
         else:
             if self._deflate is not None and length >= self._deflate.threshold and not flags & 8:
                 payload = self._deflate.compress(payload)
                 flags |= RSV1
-            frame = self.frame(flags, payload)
-        if self._held:
-            self.release(everything=True)  # what was broadcast before goes before
-        output = self._output
+            if self._mask is None:  # header and payload apart: they are joined only where that is cheaper
+                header = frame_header(flags, len(payload))
+                output.pieces.append(header)
+                output.size += len(header)
+                frame = payload
+            else:
+                frame = self.frame(flags, payload)
         output.pieces.append(frame)
         output.size += len(frame)
         if not output.in_turn:

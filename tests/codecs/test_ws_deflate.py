@@ -29,6 +29,7 @@ WIDE = Deflate(window_bits=15, peer_window_bits=15)
         (WIDE, [("client_max_window_bits", None)], NAME),
         (WIDE, [("client_max_window_bits", "10")], f"{NAME}; client_max_window_bits=10"),
         (WIDE, [("server_max_window_bits", "10")], f"{NAME}; server_max_window_bits=10"),
+        (WIDE, [("server_max_window_bits", "15")], f"{NAME}; server_max_window_bits=15"),
         (WIDE, [("server_max_window_bits", "8")], None),
         (WIDE, [("server_max_window_bits", None)], None),
         (WIDE, [("server_max_window_bits", "16")], None),

@@ -237,13 +237,22 @@ async def test_cancelled_recv_loses_nothing() -> None:
 
 
 async def test_cancelled_in_the_middle_of_a_message() -> None:
-    async with serve(echo) as server:
+    cancelled = asyncio.Event()
+
+    async def handler(ws: WebSocket) -> None:
+        receiving = asyncio.ensure_future(ws.recv())
+        await eventually(lambda: ws._partial)
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        cancelled.set()
+        await ws.send(await ws.recv())
+
+    async with serve(handler) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         peer = RawPeer(reader, writer)
         await shake_hands(peer)
-        [ws] = await _connections(server, 1)
-        ws.protocol.receive_data(masked(1, b"a"))
-        await asyncio.sleep(0.01)
+        peer.send(masked(1, b"a"))
+        await soon(cancelled.wait())
         peer.send(masked(0x80, b"b"))
         assert await read_frame(peer) == Frame(WHOLE_TEXT, b"ab")
         writer.close()
