@@ -32,6 +32,7 @@ from .protocols.ws import WsProtocol
 WS_EVENTS = (MG_EV_HTTP_MSG, MG_EV_WS_OPEN, MG_EV_WS_MSG, MG_EV_ERROR)
 _WS_MSG = int(MG_EV_WS_MSG)
 _PAUSE_EVENTS = Pause.EVENTS
+_MAX_RUN = 1 << 20  # bytes that one sends without waiting, then it is the others' turn
 _WHOLE_TEXT, _FIN = 0x81, 0x80
 _WHOLE = frozenset({0x81, 0x82})
 
@@ -62,6 +63,7 @@ class WebSocket:
         "_partial",
         "_send_lock",
         "_skips",
+        "_turn_is_over_at",
         "_waiter",
         "conn",
         "protocol",
@@ -85,6 +87,7 @@ class WebSocket:
         self._send_lock: asyncio.Lock | None = None  # while a fragmented message is being sent
         self._ended: asyncio.Future[None] | None = None
         self._barriers: list[Callable[[], None]] = []  # who waits for all messages to be handled
+        self._turn_is_over_at = _MAX_RUN  # bytes sent
         self.protocol.sink = self
 
     def __repr__(self) -> str:
@@ -258,10 +261,16 @@ class WebSocket:
             await self._flush()
 
     async def _flush(self) -> None:
+        """Wait while the peer is behind; let others in now and then when it is not."""
+        protocol, output = self.protocol, self.protocol.output
+        output.flush()
+        if not output.is_paused and output.written < self._turn_is_over_at:
+            return
+        self._turn_is_over_at = output.written + _MAX_RUN
         try:
-            await self.protocol.flush()
+            await protocol.flush()
         except ConnectionClosed as exc:
-            raise self.protocol.closed() from exc.__cause__
+            raise protocol.closed() from exc.__cause__
 
     async def _send_fragments(self, fragments: Iterable[Data] | AsyncIterable[Data]) -> None:
         if not isinstance(fragments, AsyncIterable):

@@ -145,9 +145,7 @@ class NativeWsCodec:
         return bytes(masked)
 
     def export(self) -> bytes:
-        """Return what the engine needs to go on reading in this codec's place (AMG_OP_WS); b"" when nothing is read any
-        more.
-        """
+        """Return what the engine needs to go on in this codec's place (AMG_OP_WS); b"": nothing more is to be read."""
         if self._state == _IS_OVER:
             return b""
         (workspace, *_) = self._spare or (_Workspace(self._role, self._compressed, ws_limits(self._limits)),)

@@ -20,7 +20,7 @@ from asyncmg.errors import AsyncmgError
 
 from .records import STRUCTS
 
-ABI: Final = 3  # AMG_ABI of the amg.h that this file is written for
+ABI: Final = 4  # AMG_ABI of the amg.h that this file is written for
 UTF8_ACCEPT: Final = 0  # AMG_UTF8_ACCEPT
 UTF8_REJECT: Final = 1  # AMG_UTF8_REJECT
 
@@ -135,7 +135,7 @@ class Core:
         CoreUnavailable: no ctypes, no loadable library, a function is missing, or another ABI.
     """
 
-    __slots__ = ("_address", "_byte", "_char", "_mask", "_utf8", "abi", "engine", "http1", "path", "ws")
+    __slots__ = ("_address", "_byte", "_char", "_mask", "_utf8", "abi", "address_of", "engine", "http1", "path", "ws")
 
     def __init__(self, path: str) -> None:
         try:
@@ -175,6 +175,8 @@ class Core:
         self._char: Any = ctypes.c_char
         self._byte = ctypes.c_char.from_buffer
         self._address = ctypes.byref
+        #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
+        self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
 
     def view(self, address: int, size: int) -> memoryview:
         """Return memory of the library's as bytes to look at; it must not be used when the library has freed it."""

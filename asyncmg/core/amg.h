@@ -33,7 +33,7 @@ extern "C" {
  * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_ws_limits, 4: amg_ws,
  * 5: amg_ws_record, 6: amg_ws_call, 7: amg_engine_config, 8: amg_completion, 9: amg_submission, 10: amg_notice), 0 for
  * another number. */
-#define AMG_ABI 3u
+#define AMG_ABI 4u
 AMG_API uint32_t amg_abi(void);
 AMG_API size_t amg_sizeof(uint32_t which);
 
@@ -267,7 +267,8 @@ typedef struct amg_engine_config {
     uint32_t max_conns;       /* sockets at once, listeners included: 1 to 2^20 */
     uint32_t max_completions; /* records of one poll: at least 16 */
     uint32_t arena_size;      /* bytes received by one poll: at least 2048 */
-    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024 */
+    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024. With AMG_OP_WS four times
+                               * as many */
     uint64_t max_backlog;     /* unsent bytes of all connections together; who would go over it is closed: ENOBUFS */
     uint32_t poller;          /* AMG_POLLER_ */
     uint32_t accept_retry_ms; /* pause of a listener after EMFILE, ENFILE, ENOBUFS or ENOMEM */
@@ -279,10 +280,11 @@ typedef struct amg_completion { /* what has happened to a connection */
     uint32_t conn;
     uint32_t offset, length; /* into the arena */
     uint32_t head;           /* REQUEST: length of the head; the content follows it. DATAGRAM: length of the address;
-                              * the datagram follows it. ACCEPTED: the listener's conn */
+                              * the datagram follows it. ACCEPTED: the listener's conn. FRAME, FRAMES: bytes that
+                              * have come */
     uint32_t method_length;  /* REQUEST */
     uint32_t target_length;  /* REQUEST */
-    int32_t error;           /* CLOSED, FAILED: errno, 0 for an orderly end */
+    int32_t error;           /* CLOSED, FAILED: errno, 0 for an orderly end. FRAME: AMG_WS_E_ */
 } amg_completion;
 
 #define AMG_ACCEPTED 1u  /* a new connection; offset, length: the peer's sockaddr */
@@ -298,6 +300,9 @@ typedef struct amg_completion { /* what has happened to a connection */
 #define AMG_TIMEOUT 8u   /* the deadline has come; it is cleared */
 #define AMG_FAILED 9u    /* a datagram socket or listener told an error; it goes on */
 #define AMG_CLOSED 10u   /* the last one of a connection: its socket is closed. Its number is free after AMG_OP_RELEASE */
+#define AMG_FRAME 11u    /* one record of amg_ws_read(), of a connection with AMG_OP_WS: flags, offset, length and error are
+                          * its own. Of an error offset and length are not a place, see amg_ws_record */
+#define AMG_FRAMES 12u   /* none, or several: offset, length: amg_ws_records, whose offsets are into the arena too */
 
 typedef struct amg_submission { /* followed by `length` bytes of payload; not aligned */
     uint16_t op, flags;
@@ -315,6 +320,10 @@ typedef struct amg_submission { /* followed by `length` bytes of payload; not al
 #define AMG_OP_CLOSE 9u    /* close when the backlog has left; nothing more is received */
 #define AMG_OP_ABORT 10u   /* close now and drop the backlog */
 #define AMG_OP_RELEASE 11u /* AMG_CLOSED has been seen: the connection's number may be given away again */
+#define AMG_OP_WS 12u      /* what a stream receives from now on is WebSocket frames, told as AMG_FRAME and AMG_FRAMES.
+                            * Payload: amg_ws_limits, and an amg_ws that has read what was received before */
+#define AMG_OP_SEND_FAR 13u /* like AMG_OP_SEND; payload: address and length, two uint64_t, of bytes that lie elsewhere
+                             * and stay there until the submission is carried out */
 
 typedef struct amg_notice { /* what a submission left behind */
     uint32_t conn;
@@ -322,7 +331,8 @@ typedef struct amg_notice { /* what a submission left behind */
 } amg_notice;
 #define AMG_BROKEN 0xffffffffu
 
-/* Create an engine; everything it will ever use but the backlog is allocated here.
+/* Create an engine; everything it will ever use is allocated here, but the backlog, and 200 bytes for each connection with
+ * AMG_OP_WS, which ends with ENOMEM when there are none.
  *
  * return    NULL with errno EINVAL (a number is out of its range), ENOSYS (poller), ENOMEM, or what the poller says.
  */

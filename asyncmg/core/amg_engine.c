@@ -81,6 +81,7 @@ void amg_engine_free(amg_engine *engine) {
         if (conn->state != AMG__OPEN) continue;
         amg__unwatch(engine, conn);
         amg__sent(engine, conn, conn->unsent);
+        amg__end_frames(conn);
         close(conn->fd);
     }
     if (engine->poller_state != NULL) engine->poller->destroy(engine->poller_state);
@@ -186,6 +187,7 @@ int amg_engine_wait(const amg_engine *engine) {
 static void amg__submit_one(amg_engine *engine, const amg_submission *submission, const uint8_t *data) {
     amg__conn *conn = &engine->conns[submission->conn];
     uint32_t arg = submission->arg;
+    int error;
 
     if (submission->op == AMG_OP_RELEASE) amg__release(engine, conn);
     if (conn->state != AMG__OPEN) return;
@@ -221,6 +223,10 @@ static void amg__submit_one(amg_engine *engine, const amg_submission *submission
     case AMG_OP_ABORT:
         amg__end(engine, conn, 0);
         break;
+    case AMG_OP_WS:
+        error = amg__begin_frames(conn, data, submission->length);
+        if (error) amg__end(engine, conn, error);
+        break;
     default:
         break;
     }
@@ -242,6 +248,11 @@ uint32_t amg_engine_submit(amg_engine *engine, const uint8_t *buffer, size_t n) 
             /* no connection */
         } else if (submission.op == AMG_OP_SEND) {
             amg__gather(engine, submission.conn, buffer, submission.length);
+        } else if (submission.op == AMG_OP_SEND_FAR) {
+            uint64_t far[2] = {0, 0}; /* address and length */
+            if (submission.length == sizeof far) memcpy(far, buffer, sizeof far);
+            if (far[1] <= UINT32_MAX)
+                amg__gather(engine, submission.conn, (const uint8_t *)(uintptr_t)far[0], (uint32_t)far[1]);
         } else {
             if (submission.conn == engine->piece_number) amg__send_gathered(engine);
             amg__submit_one(engine, &submission, buffer);

@@ -31,6 +31,7 @@ amg__conn *amg__open(amg_engine *engine, int fd, uint32_t kind, uint32_t flags) 
     conn->credit = 0;
     conn->error = 0;
     conn->deadline = 0;
+    conn->frames = NULL;
     return conn;
 }
 
@@ -154,6 +155,7 @@ void amg__end(amg_engine *engine, amg__conn *conn, int error) {
     amg__unwatch(engine, conn);
     amg__stop_resting(engine, conn);
     amg__sent(engine, conn, conn->unsent);
+    amg__end_frames(conn);
     close(conn->fd);
     conn->fd = -1;
     conn->state = AMG__ENDED;

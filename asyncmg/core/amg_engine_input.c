@@ -1,9 +1,89 @@
-/* What comes into the engine over sockets: bytes, whole requests, datagrams.
+/* What comes into the engine over sockets: bytes, whole requests, WebSocket frames, datagrams.
  * SPDX-License-Identifier: MIT
  */
 #include "amg_engine.h"
 
 #if !defined(_WIN32)
+
+#include <stdlib.h>
+
+/* -- WebSocket frames ---------------------------------------------------------------------------------------------- */
+
+enum {
+    AMG__MIN_MASKED = 6, /* bytes of the shortest frame of a client */
+    AMG__FRAMES_SHARE = 4, /* times max_read: several large messages in one go, which is cheaper than one by one */
+    AMG__MIN_PLAIN = 2,  /* and of a server */
+    AMG__ODD_RECORDS = 4 /* beyond one for each shortest frame: two that began before, one unfinished, an error */
+};
+
+int amg__begin_frames(amg__conn *conn, const uint8_t *data, uint32_t length) {
+    if (conn->kind != AMG_STREAM || length != sizeof *conn->frames || conn->frames != NULL) return 0;
+    conn->frames = malloc(sizeof *conn->frames);
+    if (conn->frames == NULL) return ENOMEM;
+    memcpy(conn->frames, data, length);
+    return 0;
+}
+
+void amg__end_frames(amg__conn *conn) {
+    free(conn->frames);
+    conn->frames = NULL;
+}
+
+/* How many bytes of frames may be received, so that there is room behind them for all the records that they can make,
+ * and for a control frame that was held. */
+static uint32_t amg__frames_room(const amg_engine *engine, const amg__conn *conn) {
+    const uint64_t fixed = 8 + AMG__ODD_RECORDS * sizeof(amg_ws_record) + sizeof conn->frames->codec.control;
+    uint64_t left = amg__arena_left(engine);
+    uint64_t shortest = conn->frames->codec.role == AMG_SERVER ? AMG__MIN_MASKED : AMG__MIN_PLAIN;
+
+    return (uint32_t)((left - fixed) * shortest / (shortest + sizeof(amg_ws_record)));
+}
+
+/* n bytes of frames have come to the end of the arena. They are read where they are. Records go behind them, and between
+ * the two there is room for a control frame whose beginning came earlier. */
+static void amg__received_frames(amg_engine *engine, amg__conn *conn, uint32_t n) {
+    amg__frames *frames = conn->frames;
+    uint32_t offset = engine->arena_used, end = offset + n, held = 0, most, count = 0;
+    amg_completion *completion;
+    amg_ws_record *records, *record;
+    size_t used = 0;
+
+    engine->arena_used = end + (uint32_t)sizeof frames->codec.control;
+    amg__align_arena(engine);
+    records = (amg_ws_record *)(void *)(engine->arena + engine->arena_used);
+    most = amg__arena_left(engine) / (uint32_t)sizeof *records;
+    for (; offset < end; offset += (uint32_t)used) {
+        uint8_t *data = engine->arena + offset;
+        record = records + count;
+        count += (uint32_t)amg_ws_read(&frames->codec, &frames->limits, data, end - offset, data, record,
+                                       most - count, &used);
+        for (; record < records + count; record++) {
+            if (record->flags & AMG_WS_ERROR) continue;
+            if (record->flags & AMG_WS_HELD) {
+                memcpy(engine->arena + end, frames->codec.control, record->length);
+                record->flags &= ~AMG_WS_HELD;
+                record->offset = end;
+                held = record->length;
+            } else {
+                record->offset += offset;
+            }
+        }
+    }
+    if (count == 1) {
+        completion = amg__complete(engine, conn, AMG_FRAME);
+        completion->flags = (uint16_t)records->flags;
+        completion->offset = records->offset;
+        completion->length = records->length;
+        completion->error = (int32_t)records->error;
+        engine->arena_used = end + held;
+    } else {
+        completion = amg__complete(engine, conn, AMG_FRAMES);
+        completion->offset = engine->arena_used;
+        completion->length = count * (uint32_t)sizeof *records;
+        engine->arena_used += completion->length;
+    }
+    completion->head = n;
+}
 
 /* -- streams ------------------------------------------------------------------------------------------------------- */
 
@@ -39,12 +119,18 @@ static void amg__received(amg_engine *engine, amg__conn *conn, uint32_t n) {
 }
 
 void amg__receive(amg_engine *engine, amg__conn *conn) {
-    uint32_t room = amg__arena_left(engine);
+    uint32_t room = amg__arena_left(engine), most = engine->config.max_read;
     ssize_t n;
 
-    if (room > engine->config.max_read) room = engine->config.max_read;
+    if (conn->frames != NULL) {
+        room = amg__frames_room(engine, conn);
+        most = most > UINT32_MAX / AMG__FRAMES_SHARE ? UINT32_MAX : AMG__FRAMES_SHARE * most;
+    }
+    if (room > most) room = most;
     n = recv(conn->fd, engine->arena + engine->arena_used, room, 0);
-    if (n > 0) {
+    if (n > 0 && conn->frames != NULL) {
+        amg__received_frames(engine, conn, (uint32_t)n);
+    } else if (n > 0) {
         amg__received(engine, conn, (uint32_t)n);
     } else if (n == 0) {
         conn->flags |= AMG__EOF;

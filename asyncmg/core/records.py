@@ -82,6 +82,8 @@ AMG_SENT: Final = 7
 AMG_TIMEOUT: Final = 8
 AMG_FAILED: Final = 9
 AMG_CLOSED: Final = 10
+AMG_FRAME: Final = 11
+AMG_FRAMES: Final = 12
 
 AMG_OP_SEND: Final = 1
 AMG_OP_SENDTO: Final = 2
@@ -94,6 +96,8 @@ AMG_OP_SHUTDOWN: Final = 8
 AMG_OP_CLOSE: Final = 9
 AMG_OP_ABORT: Final = 10
 AMG_OP_RELEASE: Final = 11
+AMG_OP_WS: Final = 12
+AMG_OP_SEND_FAR: Final = 13
 
 AMG_BROKEN: Final = 0xFFFFFFFF
 

@@ -23,6 +23,8 @@ from asyncmg.core.records import (
     AMG_DATAGRAM_SOCKET,
     AMG_EOF,
     AMG_FAILED,
+    AMG_FRAME,
+    AMG_FRAMES,
     AMG_HTTP,
     AMG_LISTENER,
     AMG_OP_ABORT,
@@ -33,17 +35,19 @@ from asyncmg.core.records import (
     AMG_SENT,
     AMG_STREAM,
     AMG_TIMEOUT,
+    AMG_WS_ERROR,
     COMPLETION,
     ENGINE_CONFIG,
     NOTICE,
     SUBMISSION,
+    WS_RECORD,
     http1_limits,
 )
 from asyncmg.limits import Limits, NetLimits
 from asyncmg.messages import WholeRequest
 
 from .backend import Accepted
-from .native_sockets import NativeDatagramTransport, NativeTransport
+from .native_sockets import Frames, NativeDatagramTransport, NativeTransport
 from .sockets import Room, SocketPath, max_descriptors
 
 _MAX_COMPLETIONS = 2048
@@ -75,10 +79,13 @@ class NativeBackend:
         "_notices",
         "_open",
         "_sockets",
+        "_switching",
         "_timer",
         "_timer_at",
         "_turn_is_due",
+        "address_of",
         "batch",
+        "far",
         "in_turn",
         "loop",
         "pieces",
@@ -98,6 +105,8 @@ class NativeBackend:
         self.in_turn = False
         self._functions = functions
         self.pieces: list[bytes] = []
+        self.far: list[bytes] = []
+        self.address_of = core.address_of
         self.queued = 0
         self._flush_is_due = False
         self._turn_is_due = False
@@ -107,6 +116,7 @@ class NativeBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._sockets: list[Any] = []
+        self._switching: list[NativeTransport] = []  # those whose input will be frames
         max_conns = min(max_descriptors(), limits.net.max_connections + _SPARE_SOCKETS, _MAX_CONNS)
         self._engine: int | None = functions.new(
             ENGINE_CONFIG.pack(
@@ -162,6 +172,8 @@ class NativeBackend:
             raise
         finally:
             self.in_turn = False
+        if self._switching:
+            self._switch()
         self.flush()
         self._plan_turn()
 
@@ -176,6 +188,12 @@ class NativeBackend:
                     )
                 elif op == AMG_DATA:
                     sock.handle_data(arena[offset : offset + length])
+                elif op == AMG_FRAME and flags != AMG_WS_ERROR:
+                    sock.handle_frames(((flags, arena[offset : offset + length]),), head)
+                elif op == AMG_FRAME:
+                    sock.handle_frames((), head, error, length << 32 | offset)
+                elif op == AMG_FRAMES:
+                    sock.handle_frames(*self._take_frames(arena[offset : offset + length], head))
                 elif op == AMG_SENT:
                     sock.handle_sent(length)
                 elif op == AMG_ACCEPTED:
@@ -196,6 +214,34 @@ class NativeBackend:
                 self.loop.call_exception_handler({"message": "a protocol raised", "exception": exc, "transport": sock})
                 if op != AMG_CLOSED:
                     self.submit(AMG_OP_ABORT, conn)
+
+    def _take_frames(self, raw: bytes, size: int) -> tuple[Frames, int, int, int]:
+        """Return what handle_frames() takes, from records in the arena."""
+        arena = self._arena
+        found = list(WS_RECORD.iter_unpack(raw))
+        error = value = 0
+        if found and found[-1][0] == AMG_WS_ERROR:
+            _, low, high, error = found.pop()
+            value = high << 32 | low
+        records = [(flags, arena[offset : offset + length]) for flags, offset, length, _ in found]
+        return records, size, error, value
+
+    def switch_to_frames(self, transport: NativeTransport) -> None:
+        """Let the engine read frames of a stream, when all that it has received is with the protocol."""
+        self._switching.append(transport)
+        if not self.in_turn and not self._left:
+            self._switch()
+            self.flush()  # before anything more is received
+
+    def _switch(self) -> None:
+        switching, self._switching = self._switching, []
+        for transport in switching:
+            try:
+                transport.begin_now()
+            except Exception as exc:
+                context = {"message": "a protocol raised", "exception": exc, "transport": transport}
+                self.loop.call_exception_handler(context)
+                transport.abort()
 
     def _plan_turn(self) -> None:
         """Come back when the engine has something to do that no socket tells."""
@@ -253,6 +299,7 @@ class NativeBackend:
         self.queued = 0
         self.batch += 1
         count = self._functions.submit(self._engine, data, len(data))
+        self.far.clear()
         if count:
             # A copy: what a protocol does about it may submit again.
             for conn, unsent in list(NOTICE.iter_unpack(self._notices[: count * NOTICE.size])):

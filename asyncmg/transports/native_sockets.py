@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from asyncmg.core.records import (
@@ -17,19 +18,23 @@ from asyncmg.core.records import (
     AMG_OP_PAUSE,
     AMG_OP_RESUME,
     AMG_OP_SEND,
+    AMG_OP_SEND_FAR,
     AMG_OP_SENDTO,
     AMG_OP_SHUTDOWN,
+    AMG_OP_WS,
     SUBMISSION,
 )
 from asyncmg.messages import WholeRequest
 
 from .sockaddr import decode_sockaddr, encode_sockaddr
 
-_FLUSH_LIMIT = 64 << 10  # output collected in a turn before it is handed over in the middle of it
+_FLUSH_LIMIT = 256 << 10  # output collected in a turn before it is handed over in the middle of it
+_MIN_FAR = 16 << 10  # from here on bytes are sent from where they lie: to copy them would cost more
 _MAX_WAIT = 0xFFFFFFFF  # milliseconds
 _NO_CONN = 0xFFFFFFFF  # a number that the engine never gives: what is submitted for it is ignored
 
 _pack = SUBMISSION.pack
+_pack_far = struct.Struct("=QQ").pack
 
 
 class Engine(Protocol):
@@ -37,9 +42,11 @@ class Engine(Protocol):
 
     Attributes:
         loop: the event loop.
+        address_of: tells where bytes lie.
         batch: number of the submission that is being collected.
         polled: what it was when the engine was last polled.
         pieces: the submission, in pieces.
+        far: what it sends from where it lies: to be kept until then.
         queued: bytes of output in it.
         in_turn: it will be handed over at the end of the turn.
     """
@@ -47,7 +54,9 @@ class Engine(Protocol):
     loop: asyncio.AbstractEventLoop
     batch: int
     polled: int
+    address_of: Callable[..., int]
     pieces: list[bytes]
+    far: list[bytes]
     queued: int
     in_turn: bool
 
@@ -58,6 +67,11 @@ class Engine(Protocol):
     def flush(self) -> None: ...
 
     def fileno(self, conn: int) -> int: ...
+
+    def switch_to_frames(self, transport: NativeTransport) -> None: ...
+
+
+Frames = Sequence[tuple[int, bytes]]  # as a codec's receive_data returns them
 
 
 class NativeTransport(asyncio.Transport):
@@ -70,6 +84,7 @@ class NativeTransport(asyncio.Transport):
         "_conn",
         "_deadline",
         "_deadline_at",
+        "_export",
         "_held",
         "_high",
         "_is_closing",
@@ -106,6 +121,7 @@ class NativeTransport(asyncio.Transport):
         self._low = 16 << 10
         self._deadline: Callable[[], None] | None = None
         self._deadline_at = 0.0
+        self._export: Callable[[], bytes] | None = None  # the input will be frames
 
     @property
     def backend(self) -> Engine:
@@ -131,13 +147,19 @@ class NativeTransport(asyncio.Transport):
         elif not self._is_closing:
             self._protocol.data_received(data)
 
+    def handle_frames(self, records: Frames, size: int, error: int = 0, value: int = 0) -> None:
+        if not self._is_reading or self._held:
+            self._hold((records, size, error, value))
+        elif not self._is_closing:
+            self._protocol.frames_received(records, size, error, value)
+
     def handle_eof(self) -> None:
         if not self._is_reading or self._held:
             self._hold(None)
         elif not self._is_closing and not self._protocol.eof_received():
             self.close()
 
-    def _hold(self, received: bytes | None) -> None:
+    def _hold(self, received: bytes | tuple[Frames, int, int, int] | None) -> None:
         """Keep what came in the turn in which reading was paused; None: the end."""
         if self._held is None:
             self._held = []
@@ -150,6 +172,8 @@ class NativeTransport(asyncio.Transport):
             try:
                 if received is None:
                     self.handle_eof()
+                elif type(received) is tuple:
+                    self.handle_frames(*received)
                 else:
                     self.handle_data(received)
             except Exception as exc:
@@ -164,6 +188,34 @@ class NativeTransport(asyncio.Transport):
         else:
             if self._is_reading and not self._is_closing:
                 self._backend.submit(AMG_OP_RESUME, self._conn)
+            if self._export is not None:
+                self._backend.switch_to_frames(self)
+
+    def begin_frames(self, export: Callable[[], bytes]) -> None:
+        """Let the engine read WebSocket frames, soon.
+
+        Until then the protocol's ``data_received`` may be called, with what has been received before; from then on its
+        ``frames_received(records, size, error, value)``: flags and payload of each piece, as a codec returns
+        them; how many bytes they have come in; AMG_WS_E_ of what was wrong behind them, or 0; and what went over
+        a limit, or the close code. Behind an error or a close frame there are no more records.
+
+        Args:
+            export: called at the switch; returns the payload of AMG_OP_WS: limits, and the state of the codec that has
+                read all that came before. b"": the input stays bytes.
+        """
+        self._export = export
+        if self._backend.in_turn:
+            self._backend.switch_to_frames(self)
+        else:  # not now: it may be in the middle of what was held
+            self._backend.loop.call_soon(self._backend.switch_to_frames, self)
+
+    def begin_now(self) -> None:
+        """There are no completions that have not been handled."""
+        if self._held is None and not self._is_closing and self._export is not None:
+            export, self._export = self._export, None
+            payload = export()
+            if payload:
+                self._backend.submit(AMG_OP_WS, self._conn, 0, payload)
 
     def handle_backlog(self, unsent: int) -> None:
         self._backlog = unsent
@@ -224,12 +276,20 @@ class NativeTransport(asyncio.Transport):
         else:
             self._batch = backend.batch
             self._pending = length
-        backend.pieces.append(_pack(AMG_OP_SEND, 0, self._conn, length, 0))
-        backend.pieces.append(data)
+        if length < _MIN_FAR:
+            backend.pieces.append(_pack(AMG_OP_SEND, 0, self._conn, length, 0))
+            backend.pieces.append(data)
+        else:
+            backend.pieces.append(_pack(AMG_OP_SEND_FAR, 0, self._conn, 16, 0))
+            backend.pieces.append(_pack_far(backend.address_of(data), length))
+            backend.far.append(data)
         backend.queued += length
-        if backend.queued > _FLUSH_LIMIT or self._backlog + self._pending > self._high:
+        if backend.in_turn:
+            if backend.queued > _FLUSH_LIMIT:
+                backend.flush()
+        elif backend.queued > _FLUSH_LIMIT or self._backlog + self._pending > self._high:
             backend.flush()  # what the kernel does not take is told at once
-        elif not backend.in_turn:
+        else:
             backend.flush_soon()
 
     def get_write_buffer_size(self) -> int:
@@ -339,6 +399,14 @@ def fan_out(transports: list[NativeTransport], data: bytes) -> None:
     numbers = array("I", [transport._conn for transport in transports]).tobytes()
     backend.submit(AMG_OP_FANOUT, 0, len(transports), numbers + data)
     backend.flush()  # what the kernels of slow peers have not taken is told at once
+
+
+def gathers(transport: asyncio.BaseTransport) -> bool:
+    """Whether what is written to a transport in one loop turn leaves in one system call, piece by piece.
+
+    Asyncio's own transports send at once what they are given: small pieces are better joined with large ones there.
+    """
+    return type(transport) is NativeTransport or type(transport).__module__ == "uvloop.loop"
 
 
 class NativeDatagramTransport(asyncio.DatagramTransport):

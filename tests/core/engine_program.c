@@ -50,7 +50,7 @@ static amg_engine *engine;
 
 /* What has been told of each connection. */
 static struct seen {
-    uint32_t told[11]; /* by op */
+    uint32_t told[13]; /* by op */
     uint64_t bytes;
     uint32_t left; /* of the last AMG_SENT */
     int32_t error;
@@ -58,6 +58,11 @@ static struct seen {
 static uint32_t accepted[MAX_CONNS], accepted_count, timeouts[MAX_CONNS], timeout_count, completion_count;
 static uint8_t capture[CAPTURE]; /* bytes that came, of all connections */
 static uint32_t captured;
+static uint8_t frames[4 * CAPTURE]; /* that came, of all connections, see note_frame() */
+static size_t frames_size;
+static int in_frame;
+static uint32_t frames_error;
+static uint64_t frames_value, frames_bytes;
 static amg_completion requests[64];
 static uint32_t request_count;
 
@@ -67,7 +72,38 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static void forget(void) { accepted_count = timeout_count = completion_count = captured = request_count = 0; }
+static void forget(void) {
+    accepted_count = timeout_count = completion_count = captured = request_count = 0;
+    frames_size = 0;
+    in_frame = 0;
+    frames_error = 0;
+    frames_value = frames_bytes = 0;
+}
+
+static void add_frame_bytes(const void *bytes, size_t n) {
+    CHECK(frames_size + n <= sizeof frames);
+    if (n) memcpy(frames + frames_size, bytes, n);
+    frames_size += n;
+}
+
+/* Write down a record so that it does not matter how the bytes came: flags at a frame's beginning, payload, flags at its
+ * end. */
+static void note_frame(uint32_t flags, const uint8_t *place, uint32_t offset, uint32_t length, uint32_t error) {
+    uint8_t begin = flags & 0x4f, end = flags & (AMG_WS_FIN | AMG_WS_END_OF_FRAME);
+
+    CHECK(!frames_error);
+    if (flags & AMG_WS_ERROR) {
+        CHECK(flags == AMG_WS_ERROR && error != 0);
+        frames_error = error;
+        frames_value = (uint64_t)length << 32 | offset;
+        return;
+    }
+    CHECK(flags < 0x100 && error == 0 && (length || end));
+    if (!in_frame) add_frame_bytes(&begin, 1);
+    add_frame_bytes(place + offset, length);
+    if (end) add_frame_bytes(&end, 1);
+    in_frame = !end;
+}
 
 static void start(uint32_t max_conns, uint32_t max_completions, uint32_t arena_size, uint64_t max_backlog) {
     amg_engine_config config;
@@ -103,7 +139,7 @@ static uint32_t turn(int timeout) {
 
     for (i = 0; i < n; i++, completion++) {
         struct seen *conn = &seen[completion->conn];
-        CHECK(completion->conn < MAX_CONNS && completion->op >= AMG_ACCEPTED && completion->op <= AMG_CLOSED);
+        CHECK(completion->conn < MAX_CONNS && completion->op >= AMG_ACCEPTED && completion->op <= AMG_FRAMES);
         if (completion->op == AMG_ACCEPTED) memset(conn, 0, sizeof *conn);
         CHECK(conn->told[AMG_CLOSED] == 0); /* nothing follows it */
         conn->told[completion->op]++;
@@ -114,6 +150,22 @@ static uint32_t turn(int timeout) {
         if (completion->op == AMG_TIMEOUT) timeouts[timeout_count++] = completion->conn;
         if (completion->op == AMG_SENT) conn->left = completion->length;
         if (completion->op == AMG_CLOSED || completion->op == AMG_FAILED) conn->error = completion->error;
+        if (completion->op == AMG_FRAME) {
+            CHECK(completion->head > 0);
+            frames_bytes += completion->head;
+            note_frame(completion->flags, arena, completion->offset, completion->length, (uint32_t)completion->error);
+        }
+        if (completion->op == AMG_FRAMES) {
+            amg_ws_record record;
+            uint32_t place = completion->offset, end = place + completion->length;
+            CHECK(completion->head > 0 && completion->length % sizeof record == 0 && completion->length != sizeof record);
+            CHECK(place % 4 == 0);
+            frames_bytes += completion->head;
+            for (; place < end; place += (uint32_t)sizeof record) {
+                memcpy(&record, arena + place, sizeof record);
+                note_frame(record.flags, arena, record.offset, record.length, record.error);
+            }
+        }
         if (completion->op == AMG_REQUEST && request_count < 64) {
             requests[request_count] = *completion;
             requests[request_count++].offset = captured;
@@ -1446,6 +1498,208 @@ static uint32_t random_below(uint32_t n) {
     return (random_state >> 8) % n;
 }
 
+/* -- WebSocket frames ----------------------------------------------------------------------------------------------- */
+
+typedef struct { /* the payload of AMG_OP_WS */
+    amg_ws_limits limits;
+    amg_ws codec;
+} websocket;
+
+static websocket make_websocket(uint8_t role) {
+    websocket made;
+
+    memset(&made, 0, sizeof made);
+    made.limits.max_frame = made.limits.max_message = 1 << 20;
+    made.limits.max_fragments = 1000;
+    amg_ws_init(&made.codec, role, 1);
+    return made;
+}
+
+static uint32_t chance(uint32_t below) {
+    static uint32_t state = 2463534242u;
+
+    state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+    return state % below;
+}
+
+/* Frames of many kinds, about so many bytes of them, for a codec of this role. */
+static size_t make_frames(uint8_t role, uint8_t *out, size_t about) {
+    static const uint8_t text[] = "caf\xc3\xa9 \xe2\x82\xac ";
+    size_t n = 0, i;
+    int in_message = 0;
+
+    while (n < about) {
+        uint32_t kind = chance(10), length = chance(6) ? chance(12) : chance(700);
+        uint8_t first, key[4] = {0, 0, 0, 0};
+        if (kind < 3) {
+            first = (uint8_t)(0x89 + chance(2));
+            length %= 126;
+        } else if (in_message) {
+            first = (uint8_t)(chance(3) ? 0 : 0x80);
+            in_message = first == 0;
+        } else {
+            first = (uint8_t)(2 | (chance(2) ? 0x80 : 0) | (chance(4) ? 0 : 0x40));
+            if (!chance(4)) first = 0x81, length = (uint32_t)sizeof text - 1;
+            in_message = !(first & 0x80);
+        }
+        out[n++] = first;
+        out[n++] = (uint8_t)((role == AMG_SERVER ? 0x80 : 0) | (length < 126 ? length : 126));
+        if (length >= 126) out[n++] = (uint8_t)(length >> 8), out[n++] = (uint8_t)length;
+        for (i = 0; role == AMG_SERVER && i < 4; i++) out[n++] = key[i] = (uint8_t)chance(256);
+        for (i = 0; i < length; i++) out[n + i] = first == 0x81 ? text[i] : (uint8_t)chance(256);
+        amg_mask(out + n, length, key, 0);
+        n += length;
+    }
+    return n;
+}
+
+/* Note what a codec reads without an engine. */
+static void read_frames(websocket *socket, const uint8_t *data, size_t n) {
+    uint8_t *out = malloc(n + !n);
+    size_t used, i, count;
+    amg_ws_record records[8];
+
+    CHECK(out != NULL);
+    while (n > 0) {
+        count = amg_ws_read(&socket->codec, &socket->limits, data, n, out, records, 8, &used);
+        for (i = 0; i < count; i++) {
+            const uint8_t *place = records[i].flags & AMG_WS_HELD ? socket->codec.control : out;
+            note_frame(records[i].flags & ~AMG_WS_HELD, place, records[i].offset, records[i].length, records[i].error);
+        }
+        data += used;
+        n -= used;
+    }
+    free(out);
+}
+
+/* Frames through the engine are what they are without it, however they come, and wherever the engine takes over. */
+static void check_frames(uint8_t role, uint32_t arena_size, uint32_t largest_piece) {
+    static uint8_t data[CAPTURE], expected[sizeof frames];
+    uint32_t round;
+
+    for (round = 0; round < 12; round++) {
+        websocket socket = make_websocket(role);
+        size_t n = make_frames(role, data, 40000), sent, size;
+        uint32_t conn;
+        int peer;
+        start(4, 16, arena_size, 1 << 20);
+        read_frames(&socket, data, n);
+        size = frames_size;
+        CHECK(size > 1000 && !frames_error);
+        memcpy(expected, frames, size);
+        forget();
+        conn = unix_pair(&peer);
+        /* What comes before AMG_OP_WS is bytes, and the caller's codec reads them. */
+        sent = round == 0 ? 0 : chance(3000);
+        write_all(peer, data, sent);
+        UNTIL(seen[conn].bytes == sent);
+        socket = make_websocket(role);
+        read_frames(&socket, data, sent);
+        put(AMG_OP_WS, conn, 0, &socket, sizeof socket);
+        submit();
+        memset(&socket, 0xee, sizeof socket);
+        while (sent < n) {
+            size_t piece = 1 + chance(largest_piece);
+            if (piece > n - sent) piece = n - sent;
+            write_all(peer, data + sent, piece);
+            sent += piece;
+            if (!chance(20)) {
+                uint64_t before = frames_bytes;
+                one(AMG_OP_PAUSE, conn, 0);
+                CHECK(turn(0) == 0 && frames_bytes == before);
+                one(AMG_OP_RESUME, conn, 0);
+            }
+            if (chance(4)) turn(0);
+        }
+        UNTIL(frames_size >= size);
+        CHECK(frames_size == size && memcmp(frames, expected, size) == 0 && !frames_error);
+        CHECK(seen[conn].told[AMG_FRAME] + seen[conn].told[AMG_FRAMES] > 0);
+        expect_idle();
+        shutdown(peer, SHUT_WR);
+        UNTIL(seen[conn].told[AMG_EOF]);
+        close_and_release(conn);
+        close(peer);
+        stop();
+    }
+}
+
+/* Nothing but the shortest frames: as many records as there can be. */
+static void check_shortest_frames(uint8_t role, uint32_t arena_size) {
+    enum { COUNT = 6000 };
+    static uint8_t data[6 * COUNT];
+    size_t size = role == AMG_SERVER ? 6 : 2, n = COUNT * size, i;
+    websocket socket = make_websocket(role);
+    uint32_t conn;
+    int peer;
+
+    memset(data, 0, sizeof data);
+    for (i = 0; i < n; i += size) data[i] = 0x8a, data[i + 1] = role == AMG_SERVER ? 0x80 : 0;
+    start(4, 16, arena_size, 1 << 20);
+    conn = unix_pair(&peer);
+    put(AMG_OP_WS, conn, 0, &socket, sizeof socket);
+    submit();
+    write_all(peer, data, 1);
+    UNTIL(frames_bytes == 1);
+    write_all(peer, data + 1, n - 1);
+    UNTIL(frames_bytes == n);
+    CHECK(frames_size == 2 * COUNT && !frames_error);
+    for (i = 0; i < frames_size; i += 2) CHECK(frames[i] == 0x0a && frames[i + 1] == 0x80);
+    close(peer);
+    stop(); /* the connection is still open: what it has is freed */
+}
+
+static void check_end_of_frames(void) {
+    static const uint8_t ping[] = "\x89\x03one", wrong[] = "\x81\x01\xff\x81\x01x", close_frame[] = "\x88\x00\x81\x01x";
+    static const uint8_t large[] = "\x82\x7f\x12\x34\x56\x78\x9a\xbc\xde\xf0";
+    websocket socket = make_websocket(AMG_CLIENT);
+    uint32_t conn, i;
+    int peer;
+
+    start(4, 16, 65536, 1 << 20);
+    for (i = 0; i < 4; i++) {
+        forget();
+        conn = unix_pair(&peer);
+        put(AMG_OP_WS, conn, 0, &socket, sizeof socket);
+        if (i == 3) put(AMG_OP_WS, conn, 0, &socket, sizeof socket); /* a second time: nothing */
+        submit();
+        write_all(peer, ping, 5);
+        if (i == 0) write_all(peer, wrong, 6);
+        if (i == 1) write_all(peer, close_frame, 5);
+        if (i == 2) write_all(peer, large, 10);
+        UNTIL(frames_error || frames_bytes >= 5 + (i == 1 ? 5u : i == 3 ? 0u : 6u));
+        CHECK(memcmp(frames, "\x09one\x80", 5) == 0);
+        CHECK(frames_error == (i == 0 ? (unsigned)AMG_WS_E_UTF8 : i == 2 ? (unsigned)AMG_WS_E_FRAME_SIZE : 0u));
+        CHECK(frames_value == (i == 2 ? UINT64_C(0x123456789abcdef0) : 0));
+        if (i == 1) CHECK(frames_size == 7 && frames[5] == 8 && frames[6] == 0x80);
+        /* Behind the end bytes are told of, and nothing else. */
+        if (i < 3) {
+            uint64_t before = frames_bytes;
+            size_t size = frames_size;
+            write_all(peer, ping, 5);
+            UNTIL(frames_bytes == before + 5);
+            CHECK(frames_size == size);
+        }
+        close_and_release(conn);
+        CHECK(!seen[conn].bytes);
+        close(peer);
+    }
+    /* A payload of another size, and what is no stream: bytes stay bytes. */
+    forget();
+    conn = unix_pair(&peer);
+    put(AMG_OP_WS, conn, 0, &socket, sizeof socket - 1);
+    put(AMG_OP_WS, conn, 0, NULL, 0);
+    submit();
+    write_all(peer, ping, 5);
+    UNTIL(seen[conn].bytes == 5);
+    close_and_release(conn);
+    close(peer);
+    conn = listen_tcp(AMG_LISTENER);
+    put(AMG_OP_WS, conn, 0, &socket, sizeof socket);
+    submit();
+    close_and_release(conn);
+    stop();
+}
+
 /* Anything in any order. What a peer gets is the beginning of what was sent to it, and all of it after CLOSE. */
 static void check_storm(void) {
     enum { N = 40 };
@@ -1582,6 +1836,14 @@ int main(int argc, char **argv) {
     RUN(check_datagram_among_streams());
     RUN(check_descriptor());
     RUN(check_nonsense());
+    RUN(check_frames(AMG_SERVER, 1 << 20, 3000));
+    RUN(check_frames(AMG_CLIENT, 1 << 20, 300));
+    RUN(check_frames(AMG_SERVER, 2048, 40));
+    RUN(check_frames(AMG_CLIENT, 2048, 900));
+    RUN(check_shortest_frames(AMG_SERVER, 1 << 20));
+    RUN(check_shortest_frames(AMG_CLIENT, 1 << 20));
+    RUN(check_shortest_frames(AMG_CLIENT, 2048));
+    RUN(check_end_of_frames());
     RUN(check_storm());
     CHECK(open_descriptors() == before);
     free(queue);

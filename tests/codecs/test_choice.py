@@ -1,0 +1,82 @@
+"""Which codec reads WebSocket frames: what is there, and what ASYNCMG_WS_CODEC and ASYNCMG_CORE say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import asyncmg.core
+from asyncmg.codecs.choice import ws_codec
+from asyncmg.codecs.ws_native import NativeWsCodec
+from asyncmg.codecs.ws_portable import PortableWsCodec
+from asyncmg.codecs.ws_wsproto import WsprotoCodec
+from asyncmg.core import CoreUnavailable
+
+needs_core = pytest.mark.skipif(
+    not asyncmg.core.status().available and os.environ.get("ASYNCMG_REQUIRE_CORE") != "1", reason="no C core"
+)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASYNCMG_WS_CODEC", raising=False)
+    monkeypatch.delenv("ASYNCMG_CORE", raising=False)
+
+
+@needs_core
+@pytest.mark.parametrize("name", ["", "auto", "native"])
+def test_native_where_the_core_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", name)
+    assert ws_codec() is NativeWsCodec
+
+
+@pytest.mark.parametrize("name", ["", "auto", "portable"])
+def test_portable_where_it_does_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_CORE", "off")
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", name)
+    assert ws_codec() is PortableWsCodec
+
+
+def test_portable_and_wsproto_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", "portable")
+    assert ws_codec() is PortableWsCodec
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", "wsproto")
+    assert ws_codec() is WsprotoCodec
+
+
+def test_native_without_a_core_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_CORE", "off")
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", "native")
+    with pytest.raises(CoreUnavailable, match=r"ASYNCMG_WS_CODEC=native.*ASYNCMG_CORE=off"):
+        ws_codec()
+
+
+def test_a_value_that_means_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_WS_CODEC", "Native")
+    with pytest.raises(ValueError, match=r"'auto', 'native', 'portable' or 'wsproto', not 'Native'"):
+        ws_codec()
+
+
+@needs_core
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("native", ["wsproto", "asyncmg.codecs.ws_portable", "asyncmg.codecs.ws_wsproto"]),
+        ("portable", ["wsproto", "asyncmg.codecs.ws_native", "asyncmg.codecs.ws_wsproto"]),
+        ("wsproto", ["asyncmg.codecs.ws_native", "asyncmg.codecs.ws_portable"]),
+    ],
+)
+def test_nothing_of_the_others_is_imported(name: str, absent: list[str]) -> None:
+    code = "import sys; from asyncmg.codecs.choice import ws_codec; ws_codec(); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "ASYNCMG_WS_CODEC": name},
+    )
+    assert not set(absent) & set(result.stdout.split())
