@@ -213,7 +213,7 @@ def engine(environment: pytest.MonkeyPatch) -> asyncmg.core.Core:
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     lines, facts = info(capsys)
-    names = ["asyncmg", "Python", "platform", "TLS", "event loop", "backend", "HTTP codec", "C core"]
+    names = ["asyncmg", "Python", "platform", "TLS", "event loop", "backend", "HTTP codec", "WS codec", "C core"]
     assert list(lines) == names and "uvloop" in lines["event loop"]
     assert facts["asyncmg"] == asyncmg.__version__
     assert facts["backend"]["name"] and facts["backend"]["why"]
@@ -240,6 +240,17 @@ def test_info_tells_what_a_manager_takes(
     assert (facts["backend"]["name"], facts["codecs"]["http"]["name"]) == asyncio.run(chosen())
     assert lines["backend"].startswith(f"{facts['backend']['name']}: {facts['backend']['why']}")
     assert lines["HTTP codec"].startswith(f"{facts['codecs']['http']['name']}, on ")
+
+
+@pytest.mark.parametrize("name", ["portable", "wsproto", "native", "nonsense"])
+def test_info_tells_the_websocket_codec(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    environment.setenv("ASYNCMG_WS_CODEC", name)
+    _, facts = info(capsys)
+    is_there = name in ("portable", "wsproto") or (name == "native" and facts["core"]["available"])
+    assert facts["codecs"]["ws"]["name"] == (name if is_there else "none")
+    assert "ASYNCMG_WS_CODEC" in facts["codecs"]["ws"]["why"]
 
 
 def test_info_with_the_core(engine: asyncmg.core.Core, capsys: pytest.CaptureFixture[str]) -> None:

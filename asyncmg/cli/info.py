@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import asyncmg
+from asyncmg.codecs.choice import ws_codec
 from asyncmg.core import Core, CoreStatus, CoreUnavailable, load, status
 from asyncmg.core.records import AMG_POLLER_EPOLL, AMG_POLLER_KQUEUE, AMG_POLLER_POLL, ENGINE_CONFIG, http1_limits
 from asyncmg.limits import DEFAULT_LIMITS
@@ -53,7 +54,7 @@ def collect() -> dict[str, Any]:
         "tls": ssl.OPENSSL_VERSION,
         "event_loop": {"name": _loop_name(), "uvloop": _version_of("uvloop")},
         "backend": _backend(library, failure, core),
-        "codecs": {"http": _http_codec(library, failure, core)},
+        "codecs": {"http": _http_codec(library, failure, core), "ws": _ws_codec(failure)},
         "core": {"available": core.available, "path": core.path, "abi": core.abi, "reason": core.reason},
     }
 
@@ -66,6 +67,17 @@ def _http_codec(library: Core | None, failure: str, core: CoreStatus) -> dict[st
         return {"name": "native", "library": f"the C core, ABI {library.abi}", "why": "the C core is loaded"}
     h11 = _version_of("h11") or "(missing)"
     return {"name": "portable", "library": f"h11 {h11}", "why": f"no C core: {core.reason}"}
+
+
+def _ws_codec(failure: str) -> dict[str, Any]:
+    """The codec of WebSocket frames; its name is "none" where there would be an error."""
+    try:
+        kind = ws_codec()
+    except (CoreUnavailable, ValueError) as exc:
+        return {"name": "none", "why": failure or str(exc)}
+    chosen = os.environ.get("ASYNCMG_WS_CODEC")
+    name = kind.__module__.rpartition("ws_")[2]
+    return {"name": name, "why": f"ASYNCMG_WS_CODEC={chosen}" if chosen else "as the HTTP codec"}
 
 
 def _backend(library: Core | None, failure: str, core: CoreStatus) -> dict[str, Any]:
@@ -129,6 +141,7 @@ def describe(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("event loop", f"{loop['name']}; {uvloop}"),
         ("backend", f"{backend['name']}: {backend['why']}{poller}"),
         ("HTTP codec", f"{codec}: {http['why']}"),
+        ("WS codec", f"{facts['codecs']['ws']['name']}: {facts['codecs']['ws']['why']}"),
         ("C core", loaded),
     ]
 
