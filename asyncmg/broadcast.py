@@ -58,17 +58,17 @@ def broadcast(
     outputs: list[Output] = []
     backend: object = None
     count = 0
-    for target in connections:
+    for target in tuple(connections):  # a handler of what this causes may change them
         protocol = target.protocol
         if type(protocol) is not WsProtocol or not protocol.is_open:
             continue
         count += 1
         output = protocol.output
         transport = output.transport
-        if protocol.is_client:
-            protocol.send_message(payload, op)  # every client masks with a key of its own
-        elif type(transport) is not NativeTransport or output.pieces or not protocol.sender.is_free:
-            if not protocol.sender.publish(frame, slow_policy):
+        # Clients mask, each with a key of its own.
+        own = protocol.sender.frame(FIN | op, payload) if protocol.is_client else frame
+        if protocol.is_client or type(transport) is not NativeTransport or output.pieces or not protocol.sender.is_free:
+            if not protocol.sender.publish(own, slow_policy):
                 count -= 1
                 protocol.begin_close(TRY_AGAIN_LATER, "too slow")
         else:

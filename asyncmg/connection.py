@@ -173,7 +173,12 @@ class Connection(HttpVerbs, WsVerbs):
         except asyncio.CancelledError as exc:  # of something that the handler asked for its result
             self._handle_handler_error(_as_handler_error(exc))
         except Exception as exc:
-            self._handle_handler_error(exc)
+            if not self._is_the_end(exc):
+                self._handle_handler_error(exc)
+
+    def _is_the_end(self, error: Exception) -> bool:
+        """Whether a handler was told that its connection ends: no fault of its own; MG_EV_CLOSE tells it as well."""
+        return isinstance(error, ConnectionClosed) and (self.is_closing or bool(self.protocol.is_draining))
 
     def _handle_handler_error(self, error: Exception) -> None:
         self._owner.report(error, self)
@@ -296,8 +301,7 @@ class Connection(HttpVerbs, WsVerbs):
     def _handle_async_error(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             self._handle_handler_error(_as_handler_error(error))
-        # That the peer has gone meanwhile is no fault of the handler: MG_EV_CLOSE tells it.
-        elif isinstance(error, Exception) and not (isinstance(error, ConnectionClosed) and self._closed):
+        elif isinstance(error, Exception) and not self._is_the_end(error):
             self._handle_handler_error(error)
 
     @property

@@ -48,7 +48,7 @@ async def dial(
             if proxy is not None:
                 await open_tunnel(sock, proxy, url.host_and_port)
         await backend.open_stream(sock, protocol)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # UnicodeError: of a name that cannot be looked up
         if sock is not None and not protocol.has_been_made:
             sock.close()
         protocol.fail(_failure(exc, peer, limits))
@@ -73,7 +73,7 @@ async def dial_datagram(
         except BaseException:
             sock.close()
             raise
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         protocol.fail(_failure(exc, url, limits))
     except asyncio.CancelledError:
         protocol.close()
@@ -90,10 +90,12 @@ def _end_cancelled(protocol: BaseProtocol, sock: socket.socket | None) -> None:
     protocol.abort()
 
 
-def _failure(error: OSError, url: Url, limits: NetLimits) -> ConnectFailed:
+def _failure(error: OSError | UnicodeError, url: Url, limits: NetLimits) -> ConnectFailed:
     if isinstance(error, ConnectFailed):
         return error
-    if isinstance(error, TimeoutError):
+    if isinstance(error, UnicodeError):
+        failure = ConnectFailed(f"cannot connect to {url}: {error}")
+    elif isinstance(error, TimeoutError):
         failure = ConnectFailed(error.errno, f"cannot connect to {url}: no answer in {limits.connect_timeout} s")
     else:
         failure = ConnectFailed(error.errno, f"cannot connect to {url}: {error.strerror or error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from .errors import InvalidUrl
 
@@ -28,6 +28,7 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{0,9}))?"
     r"(?P<target>[/?][^#\s\x00-\x1f\x7f]*)?(?:#.*)?"
 )
+_PRINTABLE = "".join(map(chr, range(33, 127)))
 _HOST = re.compile(r"[A-Za-z0-9._~!$&'()+,;=%\u0080-\U0010ffff-]*")
 
 
@@ -111,6 +112,11 @@ class Url:
                 raise InvalidUrl(f"not an IPv6 address in {url!r}") from None
         elif not _HOST.fullmatch(host):
             raise InvalidUrl(f"invalid host in {url!r}")
+        elif not host.isascii():
+            try:
+                host = host.encode("idna").decode()  # what is looked up, named in Host, and found in certificates
+            except UnicodeError as exc:
+                raise InvalidUrl(f"invalid host in {url!r}: {exc}") from exc
         default_port, is_tls = known
         port = int(match["port"]) if match["port"] else default_port or 0
         if port > 65535:
@@ -119,7 +125,7 @@ class Url:
             raise InvalidUrl(f"no port in {url!r}")
         if not listening and (not host or port == 0):
             raise InvalidUrl(f"no host or no port to connect to in {url!r}")
-        target = match["target"] or "/"
+        target = quote(match["target"] or "/", safe=_PRINTABLE)  # RFC 3987 section 3.1
         if target.startswith("?"):
             target = "/" + target
         return cls(

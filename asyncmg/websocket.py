@@ -63,6 +63,7 @@ class WebSocket:
         "_partial",
         "_send_lock",
         "_skips",
+        "_stream",
         "_turn_is_over_at",
         "_waiter",
         "conn",
@@ -84,6 +85,7 @@ class WebSocket:
         self._is_closing = False  # what still comes is not wanted
         self._partial: list[WsMessage] = []  # taken by a recv() that was cancelled
         self._skips = False  # the rest of a message that nobody has read to its end
+        self._stream: MessageStream | None = None  # has taken a part of a message
         self._send_lock: asyncio.Lock | None = None  # while a fragmented message is being sent
         self._ended: asyncio.Future[None] | None = None
         self._barriers: list[Callable[[], None]] = []  # who waits for all messages to be handled
@@ -137,10 +139,10 @@ class WebSocket:
             ConnectionClosedOK, ConnectionClosedError: the connection is closed and everything has been returned.
             BusyError: another coroutine is receiving.
         """
-        self._begin_reading()
+        self.begin_reading()
         try:
             while True:
-                message = await self._next_piece()
+                message = await self.next_piece()
                 flags = message.flags
                 if flags in _WHOLE and not self._partial:
                     return message.data.decode() if flags == _WHOLE_TEXT else message.data
@@ -150,43 +152,26 @@ class WebSocket:
                     data = b"".join([piece.data for piece in pieces])
                     return data.decode() if pieces[0].flags & 15 == TEXT else data
         finally:
-            self._is_reading = False
+            self.end_reading()
 
-    async def recv_stream(self) -> AsyncIterator[str | bytes]:
-        """Receive the next message in pieces, as they come in: bounded memory whatever its size.
+    def recv_stream(self) -> MessageStream:
+        """Receive the next message in pieces, as they come in: ``async for piece in ws.recv_stream()``.
 
-        ``max_message`` still holds; what is not taken is bounded by ``max_queued`` pieces of at most 64 KiB. Leaving
-        the iteration early drops the rest of the message. Cancelling is safe.
+        ``max_message`` still holds; what is not taken is bounded by ``max_queued`` pieces of at most 64 KiB (as they
+        come in, that is: before they are decompressed). Who leaves the iteration early drops the rest of the message,
+        with the next ``recv`` or by ``aclose()``. Cancelling is safe: the iteration can go on.
 
         Raises:
-            as :meth:`recv`.
+            (while iterating) as :meth:`recv`.
         """
-        self._begin_reading()
-        has_ended = False
-        try:
-            pieces, self._partial = self._partial, []
-            message = pieces.pop(0) if pieces else await self._next_piece()
-            decoder = codecs.getincrementaldecoder("utf-8")() if message.flags & 15 == TEXT else None
-            while True:
-                has_ended = bool(message.flags & _FIN)
-                data: str | bytes = message.data
-                if decoder is not None:
-                    data = decoder.decode(message.data, has_ended)
-                if data:
-                    yield data
-                if has_ended:
-                    return
-                message = pieces.pop(0) if pieces else await self._next_piece()
-        finally:
-            self._is_reading = False
-            self._skips = not has_ended
+        return MessageStream(self)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str | bytes:
         messages = self._messages
-        if messages and not self._partial and not self._is_reading and not self._skips:
+        if messages and not self._partial and not self._is_reading and not self._skips and self._stream is None:
             flags = messages[0].flags
             if flags in _WHOLE:  # the short way of recv()
                 data = messages.popleft().data
@@ -198,10 +183,30 @@ class WebSocket:
         except ConnectionClosedOK:
             raise StopAsyncIteration from None
 
-    def _begin_reading(self) -> None:
+    def begin_reading(self, stream: MessageStream | None = None) -> None:
+        """A coroutine begins to receive; a stream that another one has left is given up."""
         if self._is_reading:
             raise BusyError("another coroutine is receiving from this WebSocket")
+        if self._stream is not None and self._stream is not stream:
+            self._stream.leave()
         self._is_reading = True
+
+    def end_reading(self) -> None:
+        self._is_reading = False
+
+    def note_stream(self, stream: MessageStream | None, *, skips: bool = False) -> None:
+        """A stream has begun to take a message, or has ended.
+
+        Args:
+            skips: the rest of its message is not wanted.
+        """
+        self._stream = stream
+        self._skips = self._skips or skips
+
+    def take_partial(self) -> list[WsMessage]:
+        """Take over what a recv() that was cancelled has left."""
+        pieces, self._partial = self._partial, []
+        return pieces
 
     def _make_room(self) -> None:
         if len(self._messages) <= self._max_queued // 4:
@@ -212,11 +217,12 @@ class WebSocket:
         while self._barriers:
             self._barriers.pop(0)()
 
-    async def _next_piece(self) -> WsMessage:
+    async def next_piece(self) -> WsMessage:
+        """Wait for the next message, or piece of one; only between begin_reading() and end_reading()."""
         while True:
             while not self._messages:
                 self._release()
-                if self.conn.is_ended or self._is_closing:
+                if self.conn.is_ended:  # when it is being closed the peer's close frame is awaited
                     raise self.protocol.closed()
                 self._waiter = asyncio.get_running_loop().create_future()
                 try:
@@ -237,7 +243,7 @@ class WebSocket:
 
         Args:
             message: a str is sent as text, bytes as binary; an iterator, plain or async, of one of them as the
-                fragments of one message.
+                fragments of one message; it may not send on this WebSocket itself.
 
         Cancelling is safe for a whole message: it is sent wholly or not at all. When it cuts fragments short the
         connection is closed with 1011, since their message cannot be completed.
@@ -250,12 +256,18 @@ class WebSocket:
             async with self._send_lock:
                 pass
         protocol = self.protocol
-        if isinstance(message, str):
-            protocol.send_message(message, TEXT)
-        elif isinstance(message, bytes | bytearray | memoryview):
-            protocol.send_message(message, BINARY)  # type: ignore[arg-type]  # it makes bytes of them
-        else:
-            await self._send_fragments(message)
+        try:
+            if isinstance(message, str):
+                protocol.send_message(message, TEXT)
+            elif isinstance(message, bytes | bytearray | memoryview):
+                protocol.send_message(message, BINARY)  # type: ignore[arg-type]  # it makes bytes of them
+            else:
+                await self._send_fragments(message)
+        except ConnectionClosed:
+            if protocol.is_draining and not self.conn.is_ended:  # how it ends is not known yet
+                await self.wait_closed()
+                raise protocol.closed() from None
+            raise
         output = protocol.output
         if output.is_paused or output.size >= output.high_water:
             await self._flush()
@@ -339,8 +351,6 @@ class WebSocket:
         """Drop what comes in from now on, so that the peer's close frame can be read."""
         self._is_closing = True
         self._release()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
         self.protocol.resume_reading(_PAUSE_EVENTS)
 
     async def wait_closed(self) -> None:
@@ -396,6 +406,59 @@ class WebSocket:
     @property
     def remote_addr(self) -> Address | None:
         return self.conn.remote_addr
+
+
+class MessageStream:
+    """The pieces of one message, as they come in: what :meth:`WebSocket.recv_stream` returns."""
+
+    __slots__ = ("_decoder", "_has_begun", "_has_ended", "_pieces", "_ws")
+
+    def __init__(self, ws: WebSocket) -> None:
+        self._ws = ws
+        self._pieces: list[WsMessage] = []
+        self._decoder: codecs.IncrementalDecoder | None = None  # of a text
+        self._has_begun = False
+        self._has_ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        if self._has_ended:
+            raise StopAsyncIteration
+        ws = self._ws
+        ws.begin_reading(self)
+        try:
+            if not self._has_begun:
+                self._pieces = ws.take_partial()
+            while not self._has_ended:
+                message = self._pieces.pop(0) if self._pieces else await ws.next_piece()
+                if not self._has_begun:
+                    self._has_begun = True
+                    ws.note_stream(self)
+                    if message.flags & 15 == TEXT:
+                        self._decoder = codecs.getincrementaldecoder("utf-8")()
+                if message.flags & _FIN:
+                    self._has_ended = True
+                    ws.note_stream(None)
+                data: str | bytes = message.data
+                if self._decoder is not None:
+                    data = self._decoder.decode(message.data, self._has_ended)
+                if data:
+                    return data
+        finally:
+            ws.end_reading()
+        raise StopAsyncIteration
+
+    def leave(self) -> None:
+        """Drop the rest of the message."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._ws.note_stream(None, skips=self._has_begun)
+
+    async def aclose(self) -> None:
+        """Drop the rest of the message."""
+        self.leave()
 
 
 async def _as_async(fragments: Iterable[Data]) -> AsyncIterator[Data]:

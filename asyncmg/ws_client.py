@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from .protocols.base import TlsArgument
 from .proxies import Proxy, proxy_for
 from .urls import Url
 from .websocket import WS_EVENTS, WebSocket
+
+logger = logging.getLogger("asyncmg.ws")
 
 _FIRST_DELAY, _MAX_DELAY = 1.0, 60.0  # seconds before another try: between 0 and this, twice as much each time
 _STEADY = 10.0  # a connection that has lasted so long begins anew with the first delay
@@ -87,6 +90,7 @@ class WsConnector:
             except OSError as exc:
                 if isinstance(exc, HandshakeFailed) and exc.status and exc.status not in _TRANSIENT:
                     raise
+                logger.info("%s; trying again in at most %.0f s", exc, delay)
             else:
                 try:
                     yield ws

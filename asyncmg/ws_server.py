@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from .codecs.http import HeadersArgument
 from .codecs.ws import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from .codecs.ws_deflate import Deflate
+from .codecs.ws_handshake import user_fields
 from .connection import Connection
 from .errors import ConnectionClosed
 from .events import MG_EV_HTTP_MSG, MG_EV_WS_OPEN
@@ -75,12 +76,11 @@ class WsServer:
     async def _upgrade_later(self, outcome: Awaitable[Any], conn: Connection, request: HttpMessage) -> None:
         try:
             await outcome
+            self._upgrade(conn, request)
         except Exception as exc:
             self._manager.report(exc, conn)
             if not conn.is_closing:
                 conn.protocol.handle_handler_error(exc)
-            return
-        self._upgrade(conn, request)
 
     def _upgrade(self, conn: Connection, request: HttpMessage) -> None:
         protocol = conn.protocol
@@ -91,8 +91,10 @@ class WsServer:
         code = NORMAL
         try:
             await (self._handler(ws, ws.path) if self._takes_path else self._handler(ws))
-        except ConnectionClosed:
-            pass  # that is how most handlers learn of the end
+        except ConnectionClosed as exc:  # that is how most handlers learn of the end; but it may be another's
+            if ws.is_open:
+                code = INTERNAL_ERROR
+                self._manager.report(exc, ws.conn)
         except asyncio.CancelledError:
             code = GOING_AWAY
             raise
@@ -187,7 +189,11 @@ def ws_serve(
 
     Raises:
         ListenFailed, InvalidUrl, TypeError.
+        InvalidHeader, LocalProtocolError: of extra_headers.
+        RuntimeError: no event loop is running.
     """
+    asyncio.get_running_loop()  # a server belongs to the loop that it is made in: a RuntimeError when there is none
+    user_fields(extra_headers)
     manager = Manager(limits=limits, backend=backend, events=WS_EVENTS, error_handler=error_handler)
     name = f"[{host}]" if ":" in host else host
     return WsServer(

@@ -12,12 +12,13 @@ from typing import Final
 
 from asyncmg.errors import LimitExceeded, RemoteProtocolError
 
-from .ws import INVALID_DATA, TOO_BIG
+from .ws import INVALID_DATA, POLICY_VIOLATION, TOO_BIG
 
 NAME: Final = "permessage-deflate"
 
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: left out on the wire
 _MAX_BITS = 15
+_MAX_FINALS = 16  # final blocks in one message: each of them costs a decompressor, and takes two bytes of input
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,15 @@ class Deflate:
         given = _given(parameters) if name == NAME else None
         if given is None:
             return None
-        peer_bits = int(given.get("server_max_window_bits") or _MAX_BITS)
-        our_bits = self.window_bits
+        our_bits, peer_bits = self.window_bits, _MAX_BITS
         if "client_max_window_bits" in given:
             our_bits = min(our_bits, int(given["client_max_window_bits"] or 0))
-        if peer_bits > self.peer_window_bits or our_bits < 9:
+        if "server_max_window_bits" in given:
+            peer_bits = int(given["server_max_window_bits"] or 0)
+            if peer_bits > self.peer_window_bits:
+                return None
+        # A server that does not answer our wish keeps its whole window: many do, and it costs us memory only.
+        if our_bits < 9:
             return None
         peer_takeover = "server_no_context_takeover" not in given
         if peer_takeover and not self.peer_context_takeover:
@@ -152,6 +157,7 @@ class MessageDeflate:
     __slots__ = (
         "_compressor",
         "_decompressor",
+        "_finals",
         "_level",
         "_memory_level",
         "_our_bits",
@@ -174,6 +180,7 @@ class MessageDeflate:
         # Made when they are needed: most connections of a chat never send a long message.
         self._compressor: zlib._Compress | None = None
         self._decompressor: zlib._Decompress | None = None
+        self._finals = 0  # final blocks in the message that is being decompressed
 
     def compress(self, payload: bytes, *, is_last: bool = True) -> bytes:
         """Compress a message, or a fragment of one (section 7.2.1)."""
@@ -218,6 +225,15 @@ class MessageDeflate:
                 data = self._decompressor.unused_data if self._decompressor.eof else b""
                 if self._decompressor.eof:
                     self._decompressor = None
+                    self._finals += 1
+                    if self._finals > _MAX_FINALS:
+                        raise RemoteProtocolError(
+                            f"more than {_MAX_FINALS} final blocks in a compressed message",
+                            wire_code=POLICY_VIOLATION,
+                            section="RFC 7692 section 7.2.3.4",
+                        )
+        if is_last:
+            self._finals = 0
         if is_last and not self._peer_takeover:
             self._decompressor = None
         return out

@@ -185,6 +185,8 @@ class HttpProtocol(HttpExchanges):
         rest = self._codec.take_rest()
         self._receiving = RECEIVE[self._receiving, "stop"]
         self.hand_over(successor, rest)
+        if self._is_stopping:
+            successor.shutdown()
 
 
 def basic_authorization(username: str, password: str) -> str:

@@ -92,6 +92,7 @@ class WsProtocol(BaseProtocol):
         "_controls",
         "_controls_since",
         "_deflate",
+        "_discards",
         "_error",
         "_fragments",
         "_has_heard",
@@ -133,6 +134,7 @@ class WsProtocol(BaseProtocol):
         self._fragments = fragments
         self._state = _OPEN
         self._reads = True  # what comes in is of interest
+        self._discards = False  # but for messages
         self._error: Exception | None = None  # why the connection ended, when that was no closing handshake
         self._assembly: Assembly | None = None  # of a message of which not all has come
         self._unread: tuple[WsRecord, ...] = ()  # received, and left for a later loop turn
@@ -208,6 +210,8 @@ class WsProtocol(BaseProtocol):
             records = records[:_MAX_RUN]
             self.pause_reading(_BUSY)
             self.loop.call_soon(self._continue)
+        if self._discards:
+            records = [record for record in records if record[0] & 8]
         handle_event = self.sink.handle_event
         for flags, payload in records:
             if not self._reads or self.phase is not _PHASE_OPEN:
@@ -236,6 +240,20 @@ class WsProtocol(BaseProtocol):
             self.output.end_turn()
         if not self._unread:
             self.resume_reading(_BUSY)
+
+    def pause_reading(self, reason: int) -> None:
+        if reason == _EVENTS and self._state is not _OPEN:
+            # Only the peer's close frame is awaited: messages that nobody takes must not keep it from us.
+            self._discards = True
+            self.resume_reading(_EVENTS)
+        else:
+            super().pause_reading(reason)
+
+    def admit(self) -> bool:
+        try:
+            return super().admit()
+        except ConnectionClosed as exc:
+            raise self.closed() from exc.__cause__
 
     def resume_reading(self, reason: int) -> None:
         if reason == _EVENTS and self._unread and self._paused & _EVENTS:
@@ -299,8 +317,10 @@ class WsProtocol(BaseProtocol):
             self._send_close(payload[:2])
         self._state = WS[self._state, "receive close"]
         self._reads = False
-        self._stop_pings()
+        self._stop_pinging()
+        self._fail_pings()
         if self.role is Role.SERVER:
+            self.deadlines.clear("close")
             super().drain()
         else:
             # Section 7.1.1: it is the server that closes the connection first.
@@ -326,8 +346,10 @@ class WsProtocol(BaseProtocol):
             return
         self._send_close(payload)
         self._state = WS[self._state, "send close"]
-        self._stop_pings()
+        self._stop_pinging()
         self.deadlines.set("close", self.loop.time() + self.limits.ws.close_timeout, self._handle_late_close)
+        if self._paused & _EVENTS:  # the peer's close frame is behind messages that nobody takes
+            self.pause_reading(_EVENTS)
 
     def _handle_late_close(self) -> None:
         limit = self.limits.ws.close_timeout
@@ -368,7 +390,8 @@ class WsProtocol(BaseProtocol):
         self._reads = False
         self._unread = ()
         self.deadlines.clear("refuse")
-        self._stop_pings()
+        self._stop_pinging()
+        self._fail_pings()
 
     def fail(self, error: Exception) -> None:
         self._error = self._error or error
@@ -401,7 +424,7 @@ class WsProtocol(BaseProtocol):
     def handle_lost(self, error: Exception | None) -> Exception | None:
         if self._state is not _CLOSED:
             self._note_end(error or ConnectionClosedError("connection lost"))
-        self._stop_pings()
+        self._fail_pings()
         self._assembly = None
         return error
 
@@ -503,7 +526,7 @@ class WsProtocol(BaseProtocol):
             raise LocalProtocolError(f"a control frame has at most {MAX_CONTROL_PAYLOAD} bytes, not {len(data)}")
         if len(self._pings) >= _MAX_PINGS:
             raise LocalProtocolError(f"{_MAX_PINGS} pings are unanswered")
-        payload = data or os.urandom(4)
+        payload = bytes(memoryview(data)) or os.urandom(4)
         if any(payload == other.payload for other in self._pings):
             raise LocalProtocolError("a ping with this payload is unanswered")
         self._pings += (_Ping(payload, waiter),)
@@ -528,7 +551,7 @@ class WsProtocol(BaseProtocol):
         """It is time for a keep-alive ping, and to watch whether anything at all comes back."""
         if not self.is_open:
             return
-        if len(self._pings) < _MAX_PINGS:
+        if len(self._pings) < _MAX_PINGS // 2:  # the others are the user's
             self.ping()
         if not self._is_watched:
             self._is_watched, self._has_heard = True, False
@@ -545,9 +568,12 @@ class WsProtocol(BaseProtocol):
             DeadlineExceeded(f"no answer to a ping in {limit} s", limit="ping_timeout", wire_code=INTERNAL_ERROR)
         )
 
-    def _stop_pings(self) -> None:
+    def _stop_pinging(self) -> None:
         self.deadlines.clear("ping")
         self.deadlines.clear("pong")
+
+    def _fail_pings(self) -> None:
+        """No pong will come any more."""
         pings, self._pings = self._pings, ()
         for ping in pings:
             if ping.waiter is not None and not ping.waiter.done():

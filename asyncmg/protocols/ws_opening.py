@@ -76,7 +76,7 @@ class WsOpening(HttpProtocol):
         sink, limits, loop, ...: see :class:`HttpProtocol`.
     """
 
-    __slots__ = ("_fragments", "_nonce", "_options", "_request_bytes")
+    __slots__ = ("_answer", "_fragments", "_nonce", "_options", "_request_bytes")
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class WsOpening(HttpProtocol):
         self._options = options
         self._fragments = fragments
         self._nonce = os.urandom(16)
+        self._answer: HttpMessage | None = None
         pairs = list(header_pairs(headers))
         if basic_auth is not None:
             pairs.append(("Authorization", basic_authorization(*basic_auth)))
@@ -119,14 +120,25 @@ class WsOpening(HttpProtocol):
     def emit(self, ev: int, data: Any = None) -> bool:
         if ev not in _HANDSHAKE:
             return super().emit(ev, data)
+        self._answer = data
         if ev == MG_EV_HTTP_MSG:
             self._handle_answer(data)
         return True
 
+    def fail(self, error: Exception) -> None:
+        if self._answer is not None and not isinstance(error, HandshakeFailed):  # its content is too long, or cut
+            failure = self._failure(_refusal(self._answer), self._answer)
+            failure.__cause__ = error
+            error = failure
+        super().fail(error)
+
+    def shutdown(self) -> None:
+        """A handshake is nothing that would have to be finished."""
+        self.close()
+
     def _handle_answer(self, response: HttpMessage) -> None:
-        status = response.status()
-        if status != 101:
-            self.fail(self._failure(f"the server has answered {status} {response.reason}".rstrip(), response))
+        if response.status() != 101:
+            self.fail(self._failure(_refusal(response), response))
             return
         try:
             agreed = check_response(response, self._nonce, self._options)
@@ -150,3 +162,7 @@ class WsOpening(HttpProtocol):
     def _failure(self, message: str, response: HttpMessage) -> HandshakeFailed:
         text = f"WebSocket handshake failed: {message}"
         return HandshakeFailed(text, status=response.status(), headers=response.headers(), body=response.body_bytes)
+
+
+def _refusal(response: HttpMessage) -> str:
+    return f"the server has answered {response.status()} {response.reason}".rstrip()

@@ -75,10 +75,11 @@ class WsSender:
 
     def send(self, flags: int, payload: bytes) -> None:
         """Send a frame that is a whole message, or a control frame."""
-        if self._in_message and not flags & 8:
-            raise LocalProtocolError("a fragmented message is being sent")
-        if self._held:
-            self.release(everything=True)  # what was broadcast before goes before
+        if not flags & 8:  # control frames overtake everything
+            if self._in_message:
+                raise LocalProtocolError("a fragmented message is being sent")
+            if self._held:
+                self.release(everything=True)  # what was broadcast before goes before
         output = self._output
         length = len(payload)
         if length < self._max_plain:
@@ -131,8 +132,13 @@ class WsSender:
 
     def send_close(self, payload: bytes) -> None:
         """Send a close frame, behind everything else; of a message that was begun the rest will not come."""
-        self._in_message = False
         self._pong = None
+        if self._in_message:  # nothing but the close frame may follow
+            self.dropped += len(self._held)
+            self._held = _NOBODY
+            self._in_message = False
+        elif self._held:
+            self.release(everything=True)
         self.send(FIN | CLOSE, payload)
 
     # -- broadcast -----------------------------------------------------------------------------------------------

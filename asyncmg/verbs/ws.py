@@ -84,6 +84,8 @@ class WsVerbs:
         if not isinstance(http, HttpProtocol):
             if getattr(self, "is_closing", False):
                 raise ConnectionClosed("Connection has been closed")
+            if isinstance(http, WsProtocol):
+                raise LocalProtocolError("this connection is a WebSocket already")
             raise LocalProtocolError("not an HTTP connection: listen with http://, https://, ws:// or wss://")
         options = WsOptions(subprotocols, deflate_of(compression), origins)
         return accept_upgrade(http, message, options, extra_headers, fragments=fragments) is not None

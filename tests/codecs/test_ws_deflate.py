@@ -73,7 +73,7 @@ def test_the_first_offer_that_will_do() -> None:
         (WIDE, [("client_max_window_bits", "8")], False),
         (WIDE, [("client_max_window_bits", None)], False),
         (WIDE, [("unknown", None)], False),
-        (Deflate(), [], False),  # we have asked for a window of 12 bits
+        (Deflate(), [], True),  # we have asked for a window of 12 bits: a wish
         (Deflate(), [("server_max_window_bits", "12")], True),
         (Deflate(), [("server_max_window_bits", "13")], False),
         (Deflate(peer_window_bits=15, peer_context_takeover=False), [], False),
@@ -179,6 +179,15 @@ def test_only_documented_errors(data: bytes) -> None:
         outcome = -exc.wire_code
     assert outcome <= 1000
     assert outcome >= 0 or outcome in (-1007, -1009)
+
+
+def test_final_blocks_are_not_for_nothing() -> None:
+    _, receiver = pair()
+    for _ in range(3):  # the limit is for each message
+        assert receiver.decompress(b"\x03\x00" * 10 + b"\x00", 9, is_last=True) == b""
+    with pytest.raises(RemoteProtocolError) as caught:
+        receiver.decompress(b"\x03\x00" * 17, 9, is_last=False)
+    assert caught.value.wire_code == 1008
 
 
 def test_nothing_to_flush() -> None:
