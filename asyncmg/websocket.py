@@ -171,9 +171,18 @@ class WebSocket:
 
     async def __anext__(self) -> str | bytes:
         messages = self._messages
-        if messages and not self._partial and not self._is_reading and not self._skips and self._stream is None:
-            flags = messages[0].flags
-            if flags in _WHOLE:  # the short way of recv()
+        if not (
+            self._partial or self._is_reading or self._skips or self._stream is not None
+        ):  # the short way of recv()
+            if not messages and not self._barriers and not self.conn.is_ended:
+                self._is_reading = True
+                waiter = self._waiter = self.protocol.loop.create_future()
+                try:
+                    await waiter
+                finally:
+                    self._waiter = None
+                    self._is_reading = False
+            if messages and (flags := messages[0].flags) in _WHOLE:
                 data = messages.popleft().data
                 if self._is_full:
                     self._make_room()

@@ -115,6 +115,12 @@ uint64_t amg_engine_unsent(const amg_engine *engine, uint32_t conn) {
 
 /* -- poll ---------------------------------------------------------------------------------------------------------- */
 
+/* What is left of the arena when a stream may still be read. */
+static uint32_t amg__fair_room(const amg_engine *engine) {
+    uint32_t quarter = engine->config.arena_size / 4;
+    return engine->config.max_read < quarter ? engine->config.max_read : quarter;
+}
+
 /* 0: there is no room for it in this poll. */
 static int amg__handle(amg_engine *engine, amg__event event) {
     amg__conn *conn = &engine->conns[event.token & AMG__NUMBER_MASK];
@@ -132,7 +138,11 @@ static int amg__handle(amg_engine *engine, amg__event event) {
         amg__connected(engine, conn);
     } else {
         if (event.what & AMG__WRITABLE) amg__flush(engine, conn);
-        if (event.what & amg__interest(conn) & AMG__READABLE) amg__receive(engine, conn);
+        if (event.what & amg__interest(conn) & AMG__READABLE) {
+            /* Who would get little now is the first one next time. */
+            if (amg__arena_left(engine) < amg__fair_room(engine)) return 0;
+            amg__receive(engine, conn);
+        }
     }
     return 1;
 }

@@ -54,7 +54,7 @@ from .ws_sender import WsSender
 from .ws_states import WS, WsState
 
 # Members looked up once: through their class that takes Python 3.11 75 ns each.
-_PHASE_OPEN, _PHASE_CLOSED = Phase.OPEN, Phase.CLOSED
+_PHASE_OPEN, _PHASE_LINGERING, _PHASE_CLOSED = Phase.OPEN, Phase.LINGERING, Phase.CLOSED
 _OPEN, _CLOSING, _CLOSED = WsState
 _WS_MSG = int(MG_EV_WS_MSG)
 _READ = 1 << MG_EV_READ
@@ -184,20 +184,27 @@ class WsProtocol(BaseProtocol):
 
     def frames_received(self, records: Sequence[WsRecord], size: int, error: int, value: int) -> None:
         """Like ``data_received``, of a transport that reads frames (:meth:`NativeTransport.begin_frames`)."""
-        if self.phase is Phase.LINGERING:
-            self._extend_linger()
         if self.phase is not _PHASE_OPEN:
+            if self.phase is _PHASE_LINGERING:
+                self._extend_linger()
             return
-        if error:
-            self._codec.fail(error, value)
         self._has_heard = True
         output = self.output
         output.in_turn = True
         try:
-            if self._unread:
-                self._unread += tuple(records)
+            if len(records) == 1 and not error and self._assembly is None and self._reads and not self._unread:
+                flags, payload = records[0]
+                if (flags == 0x81 or flags == 0x82) and not self._discards:  # the short way of _handle_records()
+                    self.sink.handle_event(_WS_MSG, WsMessage(payload, flags))
+                else:
+                    self._handle_records(records)
             else:
-                self._handle_records(records)
+                if error:
+                    self._codec.fail(error, value)
+                if self._unread:
+                    self._unread += tuple(records)
+                else:
+                    self._handle_records(records)
             if self.sink.wants & _READ and self.phase is not _PHASE_CLOSED:
                 self.emit(MG_EV_READ, size)
         finally:
@@ -462,7 +469,7 @@ class WsProtocol(BaseProtocol):
         if type(data) is str:
             payload = data.encode()
         else:
-            payload = _bytes_of(data)
+            payload = data if type(data) is bytes else _bytes_of(data)
             if opcode == TEXT and not payload.isascii():
                 payload.decode()
         output = self.output
@@ -594,8 +601,6 @@ class _Ping:
 
 def _bytes_of(data: Any) -> bytes:
     """Bytes of a message; a memoryview refuses an int, of which bytes() would make as many NULs."""
-    if type(data) is bytes:
-        return data
     if isinstance(data, str):
         return data.encode()
     return bytes(memoryview(data))
