@@ -157,6 +157,8 @@ class Core:
             mask, utf8, sizeof = library.amg_mask, library.amg_utf8, library.amg_sizeof
             self.http1 = Http1Functions(ctypes, library)
             self.ws = WsFunctions(ctypes, library)
+            #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
+            self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
             self.engine = EngineFunctions(ctypes, library) if hasattr(library, "amg_engine_new") else None
         except AttributeError as error:
             raise CoreUnavailable(f"cannot load the library: {error}") from error
@@ -175,8 +177,6 @@ class Core:
         self._char: Any = ctypes.c_char
         self._byte = ctypes.c_char.from_buffer
         self._address = ctypes.byref
-        #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
-        self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
 
     def view(self, address: int, size: int) -> memoryview:
         """Return memory of the library's as bytes to look at; it must not be used when the library has freed it."""
