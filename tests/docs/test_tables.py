@@ -100,7 +100,8 @@ def test_public_verbs_are_in_the_documentation() -> None:
         | {"carrier", "hand_over"},
         asyncmg.HttpMessage: {"add_trailers"},
         asyncmg.TlsOpts: set(),
-        asyncmg.WebSocket: {"handle_event", "switch_protocol", "wants", "when_handled"},
+        asyncmg.WebSocket: {"handle_event", "switch_protocol", "wants", "when_handled"}
+        | {"begin_reading", "end_reading", "next_piece", "note_stream", "take_partial"},
         asyncmg.WsMessage: set(),
         asyncmg.WsServer: set(),
         asyncmg.Timer: set(),
