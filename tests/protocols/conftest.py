@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,25 @@ def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     for key, value in _VARIANTS[name].items():
         monkeypatch.setenv(key, value)
     return name
+
+
+# Every codec, backend and loop is in one of the pairs that are left; with ASYNCMG_ALL_PAIRS=1 all are run.
+_LEFT_OUT = {("portable", "uvloop"), ("native-codec", "stdlib")}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("ASYNCMG_ALL_PAIRS") == "1" or asyncmg.core.load() is None:
+        return
+    left_out = []
+    for item in items:
+        if Path(__file__).parent in item.path.parents and isinstance(item, pytest.Function):
+            given = set(item.callspec.id.split("-")) if hasattr(item, "callspec") else set()
+            words = given | ({"native-codec"} if {"native", "codec"} <= given else set())
+            if any(pair[0] in words and pair[1] in words for pair in _LEFT_OUT):
+                left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
