@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from .codecs.ws import BINARY, FIN, TEXT, TRY_AGAIN_LATER, frame_header
 from .protocols.output import Output
-from .protocols.ws import WsProtocol
+from .protocols.ws import WsProtocol, payload_of
 from .protocols.ws_sender import SlowPolicy
 from .transports.native_sockets import NativeTransport, fan_out
 
@@ -48,9 +48,7 @@ def broadcast(
     op = op or (TEXT if isinstance(data, str) else BINARY)
     if op not in (TEXT, BINARY):
         raise ValueError(f"not an opcode of a message: {op}")
-    payload = data.encode() if isinstance(data, str) else bytes(memoryview(data))
-    if op == TEXT and not isinstance(data, str) and not payload.isascii():
-        payload.decode()
+    payload = payload_of(data, op)
     frame = frame_header(FIN | op, len(payload)) + payload
     size = len(frame)
     native: dict[object, tuple[list[NativeTransport], list[Output]]] = {}

@@ -171,9 +171,8 @@ class WebSocket:
 
     async def __anext__(self) -> str | bytes:
         messages = self._messages
-        if not (
-            self._partial or self._is_reading or self._skips or self._stream is not None
-        ):  # the short way of recv()
+        # The short way of recv().
+        if not (self._partial or self._is_reading or self._skips or self._stream is not None):
             if not messages and not self._barriers and not self.conn.is_ended:
                 self._is_reading = True
                 waiter = self._waiter = self.protocol.loop.create_future()

@@ -45,7 +45,7 @@ from asyncmg.errors import (
     LocalProtocolError,
     ProtocolError,
 )
-from asyncmg.events import MG_EV_ERROR, MG_EV_READ, MG_EV_WS_CTL, MG_EV_WS_MSG, MG_EV_WS_OPEN
+from asyncmg.events import MG_EV_ERROR, MG_EV_WS_CTL, MG_EV_WS_MSG, MG_EV_WS_OPEN
 from asyncmg.messages import HttpMessage, WsMessage
 from asyncmg.transports.native_sockets import NativeTransport
 
@@ -57,7 +57,6 @@ from .ws_states import WS, WsState
 _PHASE_OPEN, _PHASE_LINGERING, _PHASE_CLOSED = Phase.OPEN, Phase.LINGERING, Phase.CLOSED
 _OPEN, _CLOSING, _CLOSED = WsState
 _WS_MSG = int(MG_EV_WS_MSG)
-_READ = 1 << MG_EV_READ
 _EVENTS, _BUSY = Pause.EVENTS, Pause.BUSY
 
 _MAX_RUN = 256  # records handled per loop turn, then it is the others' turn
@@ -179,8 +178,8 @@ class WsProtocol(BaseProtocol):
             self._unread += tuple(records)
         else:
             self._handle_records(records)
-        if self.sink.wants & _READ and self.phase is not _PHASE_CLOSED:
-            self.emit(MG_EV_READ, len(data))
+        if self.phase is not _PHASE_CLOSED:
+            self.report_read(len(data))
 
     def frames_received(self, records: Sequence[WsRecord], size: int, error: int, value: int) -> None:
         """Like ``data_received``, of a transport that reads frames (:meth:`NativeTransport.begin_frames`)."""
@@ -205,8 +204,8 @@ class WsProtocol(BaseProtocol):
                     self._unread += tuple(records)
                 else:
                     self._handle_records(records)
-            if self.sink.wants & _READ and self.phase is not _PHASE_CLOSED:
-                self.emit(MG_EV_READ, size)
+            if self.phase is not _PHASE_CLOSED:
+                self.report_read(size)
         finally:
             output.end_turn()
 
@@ -466,12 +465,7 @@ class WsProtocol(BaseProtocol):
         """
         if self._state is not _OPEN or self.phase is not _PHASE_OPEN:
             raise self.closed()
-        if type(data) is str:
-            payload = data.encode()
-        else:
-            payload = data if type(data) is bytes else _bytes_of(data)
-            if opcode == TEXT and not payload.isascii():
-                payload.decode()
+        payload = payload_of(data, opcode)
         output = self.output
         if (output.is_paused or output.size >= output.high_water) and opcode <= BINARY and not self.admit():
             return
@@ -599,8 +593,16 @@ class _Ping:
         self.waiter = waiter
 
 
-def _bytes_of(data: Any) -> bytes:
-    """Bytes of a message; a memoryview refuses an int, of which bytes() would make as many NULs."""
+def payload_of(data: Any, opcode: int) -> bytes:
+    """Return the bytes of a message.
+
+    Raises:
+        TypeError: neither str nor bytes. (bytes() would make as many NULs of an int.)
+        ValueError: text that is not UTF-8.
+    """
     if isinstance(data, str):
         return data.encode()
-    return bytes(memoryview(data))
+    payload = data if type(data) is bytes else bytes(memoryview(data))
+    if opcode == TEXT and not payload.isascii():
+        payload.decode()
+    return payload

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncmg.codecs.http import HeadersArgument, header_pairs
-from asyncmg.codecs.ws_handshake import Refusal, WsOptions, accept, check_response, request, user_fields
+from asyncmg.codecs.ws_handshake import Agreed, Refusal, WsOptions, accept, check_response, request, user_fields
 from asyncmg.dispatch import EventSink
 from asyncmg.errors import DeadlineExceeded, HandshakeFailed, LocalProtocolError, RemoteProtocolError
 from asyncmg.events import MG_EV_HTTP_HDRS, MG_EV_HTTP_MSG
@@ -50,15 +50,7 @@ def accept_upgrade(
         http.reply(exc.wire_code, f"{exc.args[0]}\n", exc.headers)
         http.drain()
         return None
-    successor = WsProtocol(
-        http.sink,
-        role=http.role,
-        limits=http.limits,
-        loop=http.loop,
-        agreed=agreed,
-        opening=message,
-        fragments=fragments,
-    )
+    successor = _successor(http, agreed, message, fragments)
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     http.upgrade(successor, lines + b"".join(further).decode("utf-8", "surrogateescape"), "websocket")
     return successor
@@ -147,21 +139,23 @@ class WsOpening(HttpProtocol):
             failure.__cause__ = exc
             self.fail(failure)
             return
-        self.upgrade(
-            WsProtocol(
-                self.sink,
-                role=self.role,
-                limits=self.limits,
-                loop=self.loop,
-                agreed=agreed,
-                opening=response,
-                fragments=self._fragments,
-            )
-        )
+        self.upgrade(_successor(self, agreed, response, self._fragments))
 
     def _failure(self, message: str, response: HttpMessage) -> HandshakeFailed:
         text = f"WebSocket handshake failed: {message}"
         return HandshakeFailed(text, status=response.status(), headers=response.headers(), body=response.body_bytes)
+
+
+def _successor(http: HttpProtocol, agreed: Agreed, opening: HttpMessage, fragments: bool) -> WsProtocol:
+    return WsProtocol(
+        http.sink,
+        role=http.role,
+        limits=http.limits,
+        loop=http.loop,
+        agreed=agreed,
+        opening=opening,
+        fragments=fragments,
+    )
 
 
 def _refusal(response: HttpMessage) -> str:

@@ -16,14 +16,16 @@ from asyncmg import (
     BufferLimits,
     ConnectFailed,
     Connection,
+    ConnectionClosedOK,
     DeadlineExceeded,
     HandshakeFailed,
     LimitExceeded,
     Limits,
     WsLimits,
 )
+from asyncmg.codecs.ws_handshake import accept_value
 
-from .conftest import Harness, eventually
+from .conftest import Harness, RawPeer, eventually, soon
 from .test_ws_server import Echo, open_peer
 from .ws_peer import (
     WHOLE_BINARY,
@@ -34,6 +36,7 @@ from .ws_peer import (
     Frame,
     expect_close,
     masked,
+    plain,
     read_frame,
     shake_hands,
 )
@@ -146,8 +149,35 @@ async def test_late_close(harness: Harness) -> None:
 
 
 async def test_client_does_not_wait_for_ever_for_the_end(harness: Harness) -> None:
-    """A server that has closed, but not its TCP connection."""
+    """A server that has answered the close frame, but does not close its TCP connection (RFC 6455 section 7.1.1)."""
 
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        [key] = [line[19:] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key: ")]
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept_value(key).encode() + b"\r\n\r\n"
+        )
+        assert (await read_frame(RawPeer(reader, writer))).flags == WHOLE_CLOSE
+        writer.write(plain(WHOLE_CLOSE, b"\x03\xe8"))
+        await reader.read()
+        gone.set()
+        writer.close()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    events: list[int] = []
+    manager = harness.manager(lambda conn, ev, data: events.append(ev), limits=limits(close_timeout=1))
+    conn = manager.ws_connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    await soon(conn.connected())
+    conn.ws_close()
+    await eventually(lambda: MG_EV_CLOSE in events)
+    assert MG_EV_ERROR not in events and isinstance(conn.protocol.closed(), ConnectionClosedOK)
+    await soon(gone.wait())
+    server.close()
+
+
+async def test_client_refuses_a_wrong_answer(harness: Harness) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         # The key is not ours to know: this answer is wrong, and refused.
