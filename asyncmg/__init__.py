@@ -11,6 +11,7 @@ from .broadcast import broadcast
 from .codecs.http import Role
 from .codecs.ws_deflate import Deflate
 from .connection import Connection, Handler
+from .cookies import Cookie, parse_cookies
 from .dispatch import CallbackSink, EventSink
 from .errors import (
     AsyncmgError,
@@ -57,16 +58,30 @@ from .events import (
     Event,
     event_name,
 )
-from .limits import BufferLimits, HttpLimits, Limits, NetLimits, WsLimits
+from .fields import parse_header_line, parse_header_parameters
+from .files.reply import FileReply, StaticFolder
+from .forms.form import Form, FormPart
+from .forms.multipart import http_parse_multipart
+from .forms.uploads import UploadedFile
+from .handlers.access_log import access_log
+from .handlers.auth import basic_credentials, bearer_token, require_basic, require_bearer, same_secret
+from .handlers.compress import compress
+from .handlers.cors import cors
+from .handlers.router import Router
+from .handlers.static import StaticFiles
+from .limits import BufferLimits, FormLimits, HttpLimits, Limits, NetLimits, WsLimits
 from .listener import Listener
 from .manager import Manager, connect
+from .matching import match
 from .messages import HttpMessage, WsMessage
-from .multipart import http_parse_multipart
+from .pairs import Pairs
 from .protocols.base import BaseProtocol
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
+from .protocols.http_filters import ContentEncoder, ReplyDraft, ReplyFilter
 from .protocols.stream import StreamProtocol
 from .protocols.ws import WsProtocol
+from .queries import decode_percent_encoding, parse_query, parse_url
 from .timers import Timer
 from .tls import TlsOpts
 from .urls import Url
@@ -85,6 +100,34 @@ from .ws_server import WsServer, ws_serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "FileReply",
+    "StaticFolder",
+    "Form",
+    "FormPart",
+    "UploadedFile",
+    "access_log",
+    "basic_credentials",
+    "bearer_token",
+    "require_basic",
+    "require_bearer",
+    "same_secret",
+    "compress",
+    "cors",
+    "Router",
+    "StaticFiles",
+    "match",
+    "Pairs",
+    "decode_percent_encoding",
+    "parse_query",
+    "parse_url",
+    "parse_header_line",
+    "parse_header_parameters",
+    "parse_cookies",
+    "FormLimits",
+    "ReplyFilter",
+    "ReplyDraft",
+    "ContentEncoder",
+    "Cookie",
     "MG_EV_ACCEPT",
     "MG_EV_CLOSE",
     "MG_EV_CONNECT",

@@ -84,9 +84,25 @@ class HttpLimits:
     max_chunk_extensions: int = 16 << 10  # of one message: 400
     max_trailer_size: int = 16 << 10  # 400
     max_pipelined: int = 16  # requests handled per loop turn, then it is the others' turn
+    sse_ping_interval: float = 15.0  # a stream of events that has been silent for so long gets a comment; 0: no pings
 
     def __post_init__(self) -> None:
-        _require_positive(self, zero_allowed=frozenset({"max_body"}))
+        _require_positive(self, zero_allowed=frozenset({"max_body", "sse_ping_interval"}))
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    """Forms and uploads (multipart/form-data and application/x-www-form-urlencoded)."""
+
+    max_parts: int = 1000  # fields and files of one form: 400
+    max_part_header: int = 8 << 10  # 400
+    max_field: int = 1 << 20  # one field, which is kept in memory: 413
+    max_fields_size: int = 4 << 20  # names and values of all fields: 413
+    max_file: int = 1 << 30  # one file, which goes to the disk: 413
+    max_total: int = 2 << 30  # the whole content: 413
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,7 @@ class Limits:
     net: NetLimits = field(default_factory=NetLimits)
     buffers: BufferLimits = field(default_factory=BufferLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
+    forms: FormLimits = field(default_factory=FormLimits)
     ws: WsLimits = field(default_factory=WsLimits)
 
 

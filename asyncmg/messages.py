@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from .errors import BusyError
+from .cookies import parse_cookies
+from .errors import BusyError, LocalProtocolError
+from .fields import header_parameter
+from .forms.form import Form, FormPart, form_of, parts_of, read_form
+from .limits import DEFAULT_LIMITS, FormLimits
+from .pairs import Pairs
+from .queries import query_pairs
 
 Field = tuple[bytes, bytes]
 
@@ -30,6 +37,7 @@ class Content:
         "_on_begin",
         "_on_taken",
         "_waiter",
+        "forms",
         "has_ended",
         "held",
         "high_water",
@@ -37,7 +45,14 @@ class Content:
         "total",
     )
 
-    def __init__(self, high_water: int, on_begin: Callable[[], None], on_taken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        high_water: int,
+        on_begin: Callable[[], None],
+        on_taken: Callable[[], None],
+        forms: FormLimits = DEFAULT_LIMITS.forms,
+    ) -> None:
+        self.forms = forms
         self._chunks: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
@@ -228,6 +243,9 @@ class MessageHead(Protocol):
     def fields(self) -> list[Field]: ...
 
     @property
+    def framing(self) -> Framing: ...
+
+    @property
     def status(self) -> int: ...
 
     @property
@@ -236,6 +254,9 @@ class MessageHead(Protocol):
 
 class Streamable(Protocol):
     """Where a message gets its content from as a stream: its Content, or who makes one on demand."""
+
+    @property
+    def forms(self) -> FormLimits: ...
 
     def begin_stream(self, message: HttpMessage) -> AsyncIterator[bytes]: ...
 
@@ -247,7 +268,7 @@ class HttpMessage:
         body_bytes: the whole content; empty in MG_EV_HTTP_HDRS and when the content was taken by :meth:`stream`.
     """
 
-    __slots__ = ("_authority", "_head", "_query", "_trailers", "_uri", "body_bytes", "content")
+    __slots__ = ("_authority", "_head", "_params", "_query", "_trailers", "_uri", "body_bytes", "content")
 
     def __init__(self, head: MessageHead, content: Streamable) -> None:
         self.body_bytes = b""
@@ -255,6 +276,7 @@ class HttpMessage:
         self._head = head
         self._uri = ""  # cut out of the target when it is asked for
         self._trailers: Sequence[tuple[str, str]] = ()
+        self._params: dict[str, str] | None = None
 
     def _split_target(self) -> str:
         target = self._head.target
@@ -282,6 +304,42 @@ class HttpMessage:
         if not self._uri:
             self._split_target()
         return self._query
+
+    @property
+    def query_params(self) -> Pairs[str]:
+        """The query's parameters, decoded (``%xx`` and ``+``): the first value by name, and every one by ``all(name)``.
+
+        Raises:
+            LimitExceeded: more than 1000 of them.
+        """
+        return Pairs(query_pairs(self.query))
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of a request that came as a whole; b"" of others."""
+        return self._head.raw if type(self._head) is WholeRequest else b""
+
+    @property
+    def url(self) -> str:
+        """Path and query as on the wire."""
+        return f"{self.uri}?{self.query}" if self.query else self.uri
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """What the Cookie fields say (RFC 6265 section 5.4); of repeated names the first.
+
+        Raises:
+            LimitExceeded: more than 1000 of them.
+        """
+        value = "; ".join(value for name, value in self.headers() if name.lower() == "cookie")
+        return parse_cookies(value) if value else {}
+
+    @property
+    def params(self) -> dict[str, str]:
+        """What handlers on the way have found out: the parameters of a Router's path, ``user`` of authentication."""
+        if self._params is None:
+            self._params = {}
+        return self._params
 
     @property
     def proto(self) -> str:
@@ -358,6 +416,53 @@ class HttpMessage:
         """
         return json.loads(self.body_bytes)
 
+    def form(self, limits: FormLimits | None = None) -> Form:
+        """Parse the content as a form, multipart/form-data or application/x-www-form-urlencoded.
+
+        For content that is all there; in MG_EV_HTTP_HDRS use :meth:`read_form` or :meth:`parts`.
+
+        Args:
+            limits: default: the Manager's.
+
+        Raises:
+            LocalProtocolError: the content is not complete, or was taken as a stream.
+            RemoteProtocolError: it is no form (wire_code 415), or a broken one (400).
+            LimitExceeded: more than is allowed (400 or 413).
+        """
+        content = self.content
+        if isinstance(content, Content) and content.is_taken:
+            raise LocalProtocolError("the content was taken as a stream")
+        has_ended = isinstance(content, Content) and content.has_ended
+        if not self.body_bytes and self._head.framing is not Framing.NONE and not has_ended:
+            raise LocalProtocolError("the content is not complete: wait for MG_EV_HTTP_MSG, or use read_form()")
+        return form_of(self.header("Content-Type", "") or "", self.body_bytes, limits or content.forms)
+
+    async def read_form(self, folder: str | os.PathLike[str] | None = None, limits: FormLimits | None = None) -> Form:
+        """Take the content as a form, as it comes in; large files go to the disk.
+
+        Cancelling, and whatever goes wrong, removes the files.
+
+        Args:
+            folder: for temporary files; default: the system's.
+            limits: default: the Manager's.
+
+        Raises:
+            as :meth:`form` and :meth:`stream`.
+        """
+        content_type = self.header("Content-Type", "") or ""
+        return await read_form(content_type, self.stream(), limits or self.content.forms, folder)
+
+    def parts(self, limits: FormLimits | None = None) -> AsyncIterator[FormPart]:
+        """Take the content part by part, as it comes in; each part is an async iterator of bytes.
+
+        Args:
+            limits: default: the Manager's.
+
+        Raises:
+            as :meth:`form` and :meth:`stream`, while iterating.
+        """
+        return parts_of(self.header("Content-Type", "") or "", self.stream(), limits or self.content.forms)
+
     def stream(self) -> AsyncIterator[bytes]:
         """Take the content as a stream of byte chunks, with back-pressure and without the limit ``max_body``.
 
@@ -418,41 +523,3 @@ async def replay(data: bytes) -> AsyncIterator[bytes]:
     """Yield what is there already."""
     if data:
         yield data
-
-
-def header_parameter(value: str, name: str) -> str | None:
-    """Find ``name=value`` among the parameters of a field value (RFC 9110 section 5.6.6); quotes are removed."""
-    wanted = name.lower()
-    position, length = 0, len(value)
-    while position < length:
-        start = position
-        quoted = False
-        while position < length and (quoted or value[position] not in ";,"):
-            if value[position] == '"':
-                quoted = not quoted
-            elif quoted and value[position] == "\\":
-                position += 1
-            position += 1
-        # A parameter may follow white space only, as in `Basic realm="x"` and `Digest username="y"`.
-        segment = value[start:position].strip()
-        head, _, rest = segment.partition(" ")
-        for candidate in (segment,) if "=" in head else (segment, rest):
-            key, equals, raw = candidate.strip().partition("=")
-            if equals and key.lower() == wanted:
-                return _unquote(raw.strip())
-        position += 1
-    return None
-
-
-def _unquote(raw: str) -> str:
-    if len(raw) < 2 or raw[0] != '"' or raw[-1] != '"':
-        return raw
-    out: list[str] = []
-    escaped = False
-    for character in raw[1:-1]:
-        if character == "\\" and not escaped:
-            escaped = True
-        else:
-            out.append(character)
-            escaped = False
-    return "".join(out)

@@ -24,6 +24,7 @@ RULES = {
         ["asyncmg.manager"],
         ["asyncmg.connecting"],
         ["asyncmg.dialing"],
+        ["asyncmg.handlers"],
         ["asyncmg.broadcast", "asyncmg.listener", "asyncmg.connection"],
         ["asyncmg.verbs"],
         ["asyncmg.protocols"],

@@ -9,7 +9,8 @@ import pytest
 
 from asyncmg.codecs.http import Framing, RequestHead, ResponseHead
 from asyncmg.errors import BusyError, RemoteProtocolError
-from asyncmg.messages import Content, HttpMessage, header_parameter
+from asyncmg.fields import header_parameter
+from asyncmg.messages import Content, HttpMessage
 
 
 def message(target: str = "/", fields: Any = (), *, method: str = "GET", status: int = 0) -> HttpMessage:

@@ -20,7 +20,7 @@ from asyncmg.errors import AsyncmgError
 
 from .records import STRUCTS
 
-ABI: Final = 4  # AMG_ABI of the amg.h that this file is written for
+ABI: Final = 5  # AMG_ABI of the amg.h that this file is written for
 UTF8_ACCEPT: Final = 0  # AMG_UTF8_ACCEPT
 UTF8_REJECT: Final = 1  # AMG_UTF8_REJECT
 

@@ -33,7 +33,7 @@ extern "C" {
  * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_ws_limits, 4: amg_ws,
  * 5: amg_ws_record, 6: amg_ws_call, 7: amg_engine_config, 8: amg_completion, 9: amg_submission, 10: amg_notice), 0 for
  * another number. */
-#define AMG_ABI 4u
+#define AMG_ABI 5u
 AMG_API uint32_t amg_abi(void);
 AMG_API size_t amg_sizeof(uint32_t which);
 
@@ -267,8 +267,8 @@ typedef struct amg_engine_config {
     uint32_t max_conns;       /* sockets at once, listeners included: 1 to 2^20 */
     uint32_t max_completions; /* records of one poll: at least 16 */
     uint32_t arena_size;      /* bytes received by one poll: at least 2048 */
-    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024. With AMG_OP_WS four times
-                               * as many */
+    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024. With AMG_OP_WS, and when the
+                               * poll before had as much from it, four times as many */
     uint64_t max_backlog;     /* unsent bytes of all connections together; who would go over it is closed: ENOBUFS */
     uint32_t poller;          /* AMG_POLLER_ */
     uint32_t accept_retry_ms; /* pause of a listener after EMFILE, ENFILE, ENOBUFS or ENOMEM */
@@ -324,6 +324,10 @@ typedef struct amg_submission { /* followed by `length` bytes of payload; not al
                             * Payload: amg_ws_limits, and an amg_ws that has read what was received before */
 #define AMG_OP_SEND_FAR 13u /* like AMG_OP_SEND; payload: address and length, two uint64_t, of bytes that lie elsewhere
                              * and stay there until the submission is carried out */
+#define AMG_OP_SEND_FILE 14u /* like AMG_OP_SEND; arg: the descriptor of a regular file, which the engine duplicates;
+                              * payload: offset and length (at most 2^31), two uint64_t. The bytes are unsent ones, but
+                              * no memory is taken for them. A file that ends before them ends the connection: EIO.
+                              * Who uses it ignores SIGPIPE (Python does) */
 
 typedef struct amg_notice { /* what a submission left behind */
     uint32_t conn;

@@ -237,6 +237,10 @@ static void amg__submit_one(amg_engine *engine, const amg_submission *submission
         error = amg__begin_frames(conn, data, submission->length);
         if (error) amg__end(engine, conn, error);
         break;
+    case AMG_OP_SEND_FILE:
+        error = amg__send_file(engine, conn, (int)arg, data, submission->length);
+        if (error) amg__end(engine, conn, error);
+        break;
     default:
         break;
     }

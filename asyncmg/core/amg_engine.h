@@ -49,6 +49,8 @@ enum {
     AMG__RECORDS = 4,          /* free completions that one event is begun with */
     AMG__ARENA = 1024,         /* free bytes of the arena that one event is begun with */
     AMG__MIN_BLOCK = 64,       /* of a backlog; they double */
+    AMG__FILE_PIECE = 8 * 1024, /* read at once where the system does not send files by itself */
+    AMG__FILE_TURN = 2 * 1024 * 1024, /* bytes of a file that one connection sends at once */
     AMG__MAX_BLOCK = 16 * 1024 /* also what a connection may hold beyond what is counted as its backlog */
 };
 
@@ -65,8 +67,10 @@ typedef struct amg__shared { /* the payload of a fan-out, for all who could not 
 
 typedef struct amg__block { /* a piece of a backlog */
     struct amg__block *next;
-    amg__shared *shared;       /* NULL: the bytes are its own */
+    amg__shared *shared;       /* NULL: the bytes are its own, or a file's */
+    uint64_t offset;           /* in the file, of what start counts from */
     uint32_t start, end, size; /* bytes from start to end are unsent; of its own there are size */
+    int file;                  /* -1: the bytes are in memory */
     uint8_t own[];
 } amg__block;
 
@@ -83,7 +87,8 @@ enum {
     AMG__CHANGED = 128, /* in the list of those whose readiness the poller is to be told anew */
     AMG__NOTICED = 256, /* has a notice of this submission */
     AMG__RESTING = 512, /* a listener in the list of those who cannot accept for now */
-    AMG__HAS_PEER = 1024 /* a datagram socket whose datagrams all come from one address */
+    AMG__HAS_PEER = 1024, /* a datagram socket whose datagrams all come from one address */
+    AMG__BULK = 2048      /* there was more to receive than fits into one share: the next one is larger */
 };
 
 typedef struct amg__frames { /* of a connection with AMG_OP_WS: the payload of that */
@@ -291,6 +296,9 @@ void amg__flush(amg_engine *engine, amg__conn *conn);
 
 /* There is no backlog, or no longer: carry out the AMG_OP_CLOSE or AMG_OP_SHUTDOWN that has waited for that. */
 void amg__drained(amg_engine *engine, amg__conn *conn);
+
+/* AMG_OP_SEND_FILE, of an open connection. An errno. */
+int amg__send_file(amg_engine *engine, amg__conn *conn, int file, const uint8_t *data, uint32_t length);
 
 /* Take n bytes from the beginning of the backlog. */
 void amg__sent(amg_engine *engine, amg__conn *conn, uint64_t n);

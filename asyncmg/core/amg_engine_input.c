@@ -7,11 +7,12 @@
 
 #include <stdlib.h>
 
+enum { AMG__BULK_SHARE = 4 }; /* times max_read: for large messages and uploads, which are cheaper in few pieces */
+
 /* -- WebSocket frames ---------------------------------------------------------------------------------------------- */
 
 enum {
     AMG__MIN_MASKED = 6, /* bytes of the shortest frame of a client */
-    AMG__FRAMES_SHARE = 4, /* times max_read: several large messages in one go, which is cheaper than one by one */
     AMG__MIN_PLAIN = 2,  /* and of a server */
     AMG__ODD_RECORDS = 4 /* beyond one for each shortest frame: two that began before, one unfinished, an error */
 };
@@ -122,12 +123,13 @@ void amg__receive(amg_engine *engine, amg__conn *conn) {
     uint32_t room = amg__arena_left(engine), most = engine->config.max_read;
     ssize_t n;
 
-    if (conn->frames != NULL) {
-        room = amg__frames_room(engine, conn);
-        most = most > UINT32_MAX / AMG__FRAMES_SHARE ? UINT32_MAX : AMG__FRAMES_SHARE * most;
-    }
+    if (conn->frames != NULL) room = amg__frames_room(engine, conn);
+    if (conn->frames != NULL || conn->flags & AMG__BULK)
+        most = most > UINT32_MAX / AMG__BULK_SHARE ? UINT32_MAX : AMG__BULK_SHARE * most;
     if (room > most) room = most;
     n = recv(conn->fd, engine->arena + engine->arena_used, room, 0);
+    if (n >= (ssize_t)engine->config.max_read) conn->flags |= AMG__BULK;
+    else conn->flags &= ~(uint32_t)AMG__BULK;
     if (n > 0 && conn->frames != NULL) {
         amg__received_frames(engine, conn, (uint32_t)n);
     } else if (n > 0) {

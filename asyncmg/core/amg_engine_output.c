@@ -5,7 +5,12 @@
 
 #if !defined(_WIN32)
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/sendfile.h>
+#endif
 
 /* -- backlog ------------------------------------------------------------------------------------------------------- */
 
@@ -15,17 +20,19 @@ static void amg__unshare(amg__shared *shared) {
 
 void amg__sent(amg_engine *engine, amg__conn *conn, uint64_t n) {
     conn->unsent -= n;
-    engine->unsent -= n;
     while (conn->first != NULL) {
         amg__block *block = conn->first;
         uint32_t length = block->end - block->start;
+        uint32_t taken = n < length ? (uint32_t)n : length;
+        if (block->file < 0) engine->unsent -= taken;
         if (n < length) {
-            block->start += (uint32_t)n;
+            block->start += taken;
             return;
         }
         n -= length;
         conn->first = block->next;
         amg__unshare(block->shared);
+        if (block->file >= 0) close(block->file);
         free(block);
     }
     conn->last = NULL;
@@ -39,6 +46,8 @@ static amg__block *amg__new_block(amg__conn *conn, uint32_t size) {
     block->shared = NULL;
     block->start = block->end = 0;
     block->size = size;
+    block->offset = 0;
+    block->file = -1;
     if (conn->last == NULL) conn->first = block;
     else conn->last->next = block;
     conn->last = block;
@@ -52,7 +61,7 @@ static int amg__keep(amg_engine *engine, amg__conn *conn, const uint8_t *data, s
     engine->unsent += n;
     while (n > 0) {
         amg__block *block = conn->last;
-        uint32_t room = block == NULL || block->shared != NULL ? 0 : block->size - block->end;
+        uint32_t room = block == NULL || block->shared != NULL || block->file >= 0 ? 0 : block->size - block->end;
         if (room == 0) {
             uint32_t size = block == NULL ? 0 : 2 * block->size;
             if (size < n) size = n < AMG__MAX_BLOCK ? (uint32_t)n : AMG__MAX_BLOCK;
@@ -140,18 +149,57 @@ void amg__drained(amg_engine *engine, amg__conn *conn) {
     else if (conn->flags & AMG__SHUTDOWN) (void)shutdown(conn->fd, SHUT_WR); /* if it fails, input will tell */
 }
 
-void amg__flush(amg_engine *engine, amg__conn *conn) {
-    struct iovec pieces[AMG__MAX_PIECES];
-    amg__block *block;
-    int count = 0;
-    ssize_t n;
+/* Read a piece of a file and send it. The number of bytes that the kernel took, or a negative errno. */
+static ssize_t amg__copy_file(int fd, const amg__block *block, size_t n) {
+    uint8_t piece[AMG__FILE_PIECE];
+    struct iovec one;
+    ssize_t got;
 
-    for (block = conn->first; block != NULL && count < AMG__MAX_PIECES; block = block->next) {
-        pieces[count].iov_base = (block->shared == NULL ? block->own : block->shared->bytes) + block->start;
+    if (n > sizeof piece) n = sizeof piece;
+    got = pread(block->file, piece, n, (off_t)(block->offset + block->start));
+    if (got < 0) return errno == EINTR ? 0 : -errno;
+    if (got == 0) return -EIO;
+    one.iov_base = piece;
+    one.iov_len = (size_t)got;
+    return amg__write(fd, &one, 1);
+}
+
+/* Send what the kernel takes of a file, but no more than is fair. The same. */
+static ssize_t amg__write_file(int fd, const amg__block *block) {
+    size_t n = block->end - block->start;
+
+    if (n > AMG__FILE_TURN) n = AMG__FILE_TURN;
+#if defined(__linux__)
+    {
+        off_t offset = (off_t)(block->offset + block->start);
+        ssize_t sent = sendfile(fd, block->file, &offset, n);
+        if (sent > 0) return sent;
+        if (sent == 0) return -EIO; /* the file has become shorter */
+        if (errno != EINVAL && errno != ENOSYS) return amg__is_again(errno) ? 0 : -errno;
+    }
+#endif
+    return amg__copy_file(fd, block, n); /* not every file system lets its files be sent */
+}
+
+/* Send what the kernel takes of the beginning of the backlog: of memory, or of one file. The same. */
+static ssize_t amg__write_backlog(const amg__conn *conn) {
+    struct iovec pieces[AMG__MAX_PIECES];
+    const amg__block *block;
+    int count = 0;
+
+    if (conn->first->file >= 0) return amg__write_file(conn->fd, conn->first);
+    for (block = conn->first; block != NULL && block->file < 0 && count < AMG__MAX_PIECES; block = block->next) {
+        const uint8_t *bytes = block->shared == NULL ? block->own : block->shared->bytes;
+        pieces[count].iov_base = (void *)(uintptr_t)(bytes + block->start);
         pieces[count].iov_len = block->end - block->start;
         count++;
     }
-    n = amg__write(conn->fd, pieces, count);
+    return amg__write(conn->fd, pieces, count);
+}
+
+void amg__flush(amg_engine *engine, amg__conn *conn) {
+    ssize_t n = amg__write_backlog(conn);
+
     if (n < 0) {
         amg__end(engine, conn, (int)-n);
         return;
@@ -162,6 +210,36 @@ void amg__flush(amg_engine *engine, amg__conn *conn) {
     if (conn->unsent > 0) return;
     amg__changed(engine, conn);
     amg__drained(engine, conn);
+}
+
+int amg__send_file(amg_engine *engine, amg__conn *conn, int file, const uint8_t *data, uint32_t length) {
+    uint64_t place[2] = {0, 0}; /* offset and length */
+    amg__block *block;
+    ssize_t n = 0;
+    int own;
+
+    if (conn->kind != AMG_STREAM || conn->flags & (AMG__SHUTDOWN | AMG__CLOSING)) return 0;
+    if (length == sizeof place) memcpy(place, data, sizeof place);
+    if (place[1] == 0) return 0;
+    if (place[1] > UINT32_C(1) << 31 || place[0] > INT64_MAX - place[1]) return EINVAL;
+    own = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    if (own < 0) return errno;
+    block = amg__new_block(conn, 0);
+    if (block == NULL) {
+        close(own);
+        return ENOMEM;
+    }
+    block->file = own;
+    block->offset = place[0];
+    block->end = (uint32_t)place[1];
+    conn->unsent += place[1];
+    if (conn->first == block && !(conn->flags & AMG__CONNECTING)) n = amg__write_backlog(conn);
+    if (n > 0) amg__sent(engine, conn, (uint64_t)n);
+    if (conn->unsent > 0) {
+        amg__notice(engine, conn);
+        amg__changed(engine, conn);
+    }
+    return n < 0 ? (int)-n : 0;
 }
 
 /* Send pieces of a stream. With shared, there is one piece, and others get the same. */

@@ -98,6 +98,7 @@ AMG_OP_ABORT: Final = 10
 AMG_OP_RELEASE: Final = 11
 AMG_OP_WS: Final = 12
 AMG_OP_SEND_FAR: Final = 13
+AMG_OP_SEND_FILE: Final = 14
 
 AMG_BROKEN: Final = 0xFFFFFFFF
 

@@ -361,10 +361,12 @@ class BaseProtocol(asyncio.Protocol):
         """Return up to n bytes of the output that this loop turn has collected and keep them."""
         return self.output.peek(n)
 
-    def send(self, data: bytes) -> None:
-        """Send one message's bytes, subject to the slow-client policy."""
-        if self.admit():
+    def send(self, data: bytes) -> bool:
+        """Send one message's bytes; False: the slow-client policy has dropped it."""
+        is_admitted = self.admit()
+        if is_admitted:
             self.output.write(data)
+        return is_admitted
 
     def admit(self) -> bool:
         """Decide whether one more message may be sent (``slow_client``); False: drop it.

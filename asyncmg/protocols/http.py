@@ -7,7 +7,7 @@ What is received is handled in :mod:`.http_exchanges`, this module sends; replie
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from asyncmg.codecs.http import (
@@ -17,21 +17,29 @@ from asyncmg.codecs.http import (
     HeadersArgument,
     Role,
     encode_chunk,
+    encode_fields,
+    header_pairs,
 )
 from asyncmg.errors import (
     ConnectionClosed,
     LocalProtocolError,
 )
+from asyncmg.files.reply import FileReply, StaticFolder
+from asyncmg.messages import HttpMessage
 
 from .base import BaseProtocol, Phase
 from .http_exchanges import HttpExchanges
-from .http_reply import encode_sse, upgrade_head
+from .http_filters import ReplyFilter
+from .http_reply import declared_length, encode_part_head, encode_sse, upgrade_head
+from .http_small import SMALL_REPLIES
+from .http_source import AsyncSource, ContentSource, FileSource, IteratorSource
 from .http_states import RECEIVE, Receiving, Sending, require_due
 
 # Members looked up once: through their class that takes Python 3.11 75 ns each.
 _OPEN = Phase.OPEN
 _R_COMPLETE = Receiving.COMPLETE
 _S_DUE = Sending.DUE
+_BODY_TYPES = frozenset({bytes, str, dict, list, tuple, bytearray, memoryview, type(None)})
 
 
 class HttpProtocol(HttpExchanges):
@@ -52,7 +60,14 @@ class HttpProtocol(HttpExchanges):
     # -- replying ------------------------------------------------------------------------------------------------
 
     def reply(self, status: int, body: Any = b"", headers: HeadersArgument = None) -> None:
-        """Reply to the current request, whole, or begin a stream (see :func:`frame_reply`)."""
+        """Reply to the current request, whole, or begin a stream (see :func:`frame_reply`).
+
+        A body that is an iterator or an async iterator is sent piece by piece, as fast as the peer takes it. When its
+        Content-Length is among the headers, another number of bytes cuts the connection, so that the peer notices.
+        """
+        if type(body) not in _BODY_TYPES and (source := self._source_of(body)) is not None:
+            self._reply_source(status, source, headers, declared_length(encode_fields(headers)))
+            return
         sender = self._sender
         if (
             headers is None
@@ -66,18 +81,63 @@ class HttpProtocol(HttpExchanges):
         self._require_open()
         sender.reply(status, body, headers, self._receiving is not _R_COMPLETE and self._must_close())
 
-    def reply_chunks(
-        self, status: int, chunks: Iterator[bytes], headers: HeadersArgument = None, length: int | None = None
-    ) -> None:
-        """Reply with content from an iterator, taken as fast as the peer takes it.
+    def _source_of(self, body: Any) -> ContentSource | None:
+        if hasattr(body, "__aiter__"):
+            chunks: AsyncIterator[bytes | str] = aiter(body)
+            return AsyncSource(chunks, self.loop)
+        return IteratorSource(body) if isinstance(body, Iterator) else None
 
-        Args:
-            status, headers: as in :meth:`reply`.
-            chunks: yields bytes; closed when the connection ends early.
-            length: number of bytes in all, when known; another number cuts the connection, so that the peer notices.
+    def _reply_source(self, status: int, source: ContentSource, headers: HeadersArgument, length: int | None) -> None:
+        try:
+            self._require_open()
+        except ConnectionClosed:
+            source.close()
+            raise
+        self._sender.reply_source(status, source, headers, length, closes=self._must_close())
+
+    def serve_folder(self, folder: StaticFolder, message: HttpMessage, extra_headers: str) -> None:
+        """Reply with what a request finds in a folder."""
+        sender = self._sender
+        raw = message.raw
+        if raw and self._receiving is _R_COMPLETE and self.phase is _OPEN and sender.takes_plain_reply:
+            key = (folder, extra_headers, raw)
+            framed = SMALL_REPLIES.find(key)
+            if framed is None:
+                reply = folder.reply_to(message)
+                framed = SMALL_REPLIES.keep(key, reply, extra_headers)
+            if framed is not None:
+                sender.reply_framed(*framed)
+                return
+        else:
+            self._require_open()
+            reply = folder.reply_to(message)
+        self.reply_found(reply, extra_headers)
+
+    def reply_found(self, reply: FileReply, extra_headers: str) -> None:
+        """Reply with what has been found on the disk."""
+        headers = [*reply.headers, *header_pairs(extra_headers)] if extra_headers else reply.headers
+        if reply.content is None:
+            self.reply(reply.status, reply.body, headers)
+        else:
+            self._reply_source(reply.status, FileSource(reply.content), headers, reply.content.length)
+
+    def reply_stream(self, status: int, content_type: str, headers: HeadersArgument = None) -> None:
+        """Begin a stream that the user goes on with; ``multipart/...`` gets a boundary of its own."""
+        self._require_open()
+        if content_type.lower().startswith("multipart/"):
+            self._sender.begin_multipart(status, content_type, headers, self._must_close())
+        else:
+            pairs = [("Content-Type", content_type), *header_pairs(headers)]
+            self._sender.reply(status, b"", pairs, self._must_close(), streams=True)
+
+    def add_reply_filter(self, reply_filter: ReplyFilter) -> None:
+        """Let somebody look at the reply to the current request before it is framed, and when it is over.
+
+        Raises:
+            LocalProtocolError: there is no request, or its reply has begun.
         """
         self._require_open()
-        self._sender.reply_chunks(status, chunks, headers, length, closes=self._must_close())
+        self._sender.add_filter(reply_filter)
 
     def _must_close(self) -> bool:
         """Whether the connection ends behind the reply that begins now."""
@@ -99,25 +159,60 @@ class HttpProtocol(HttpExchanges):
             self._content.fail(ConnectionClosed("closed because a handler raised"))
             self.abort()
 
-    def http_chunk(self, data: bytes) -> None:
-        """Send one chunk of a streamed reply; empty data ends it.
+    def http_chunk(self, data: bytes) -> bool:
+        """Send one piece of a streamed reply; empty data ends it. False: the slow-client policy has dropped it.
+
+        Raises:
+            LocalProtocolError: no streamed reply has been begun.
+            ConnectionClosed: the connection is closed.
+        """
+        if not data:
+            self.http_end()
+            return True
+        self._require_open()
+        if self._sender.state is Sending.RAW:
+            return self.send(encode_chunk(data))
+        stream = self._sender.stream
+        is_admitted = self.admit()
+        if is_admitted:
+            stream.write_content(data)
+        return is_admitted
+
+    def http_end(self, trailers: HeadersArgument = None) -> None:
+        """End a streamed reply; of a multipart stream with its last delimiter.
 
         Raises:
             LocalProtocolError: no streamed reply has been begun.
             ConnectionClosed: the connection is closed.
         """
         self._require_open()
-        sender = self._sender
-        if sender.state is Sending.RAW:
-            self.send(encode_chunk(data) if data else LAST_CHUNK)
-            return
-        sender.check_stream()
-        if not data or self.admit():
-            sender.send_chunk(data)
+        if self._sender.state is Sending.RAW:
+            self.send(LAST_CHUNK)
+        else:
+            self._sender.stream.finish([line for _, line in encode_fields(trailers)])
 
-    def http_sse(self, event_type: str, data: str, event_id: str = "", retry: int | None = None) -> None:
+    def http_sse(
+        self, event_type: str, data: str | None, event_id: str = "", retry: int | None = None, comment: str = ""
+    ) -> bool:
         """Send one server-sent event on a streamed reply."""
-        self.http_chunk(encode_sse(event_type, data, event_id, retry))
+        return self.http_chunk(encode_sse(event_type, data, event_id, retry, comment))
+
+    def http_part(self, data: bytes, headers: HeadersArgument) -> bool:
+        """Send one part of a multipart stream.
+
+        Raises:
+            LocalProtocolError: no multipart stream has been begun.
+            ConnectionClosed: the connection is closed.
+        """
+        self._require_open()
+        stream = self._sender.stream
+        if not stream.boundary:
+            raise LocalProtocolError("begin a stream of parts first: reply_stream() with multipart/...")
+        head = encode_part_head(headers, len(data))
+        is_admitted = self.admit()
+        if is_admitted:
+            stream.write_part(head, data)
+        return is_admitted
 
     def handle_writable(self) -> None:
         self._sender.produce()
@@ -135,15 +230,15 @@ class HttpProtocol(HttpExchanges):
 
     # -- raw bytes -----------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
         """Send bytes as they are: a client's request, or a reply that the user frames."""
-        if not self.admit():
-            return
-        self.output.write(data)
+        if not super().send(data):
+            return False
         if self.role is Role.CLIENT:
             self._read_own_requests(data)
         else:
             self._sender.note_raw(data)
+        return True
 
     def _read_own_requests(self, data: bytes) -> None:
         was_readable = not self._sent_requests.is_unreadable

@@ -33,6 +33,7 @@ from asyncmg.errors import (
     RemoteProtocolError,
 )
 from asyncmg.events import MG_EV_ERROR, MG_EV_HTTP_HDRS, MG_EV_HTTP_MSG, MG_EV_READ
+from asyncmg.limits import FormLimits
 from asyncmg.messages import KEEP_ALIVE, NO_CONTENT, Content, HttpMessage, replay
 
 from .base import BaseProtocol, Pause, Phase
@@ -83,7 +84,7 @@ class HttpExchanges(BaseProtocol):
         self._codec: HttpCodec = NO_CODEC
         self._sent_requests = SentRequests(codec, self.limits.http) if self.role is _CLIENT else NOTHING_SENT
         self._receiving = _R_IDLE
-        self._sender = ReplySender(self.output, self.limits, codec, self.loop, self)
+        self._sender = ReplySender(self.output, self.limits, codec, self.loop, self.deadlines, self)
         self._message: HttpMessage | None = None
         self._content = NO_CONTENT
         self._request: RequestHead | WholeRequest = NO_REQUEST
@@ -320,6 +321,10 @@ class HttpExchanges(BaseProtocol):
         message.content = self._begin_content()
         self._unread_records = (request.content, NO_TRAILERS) if request.content_length else (NO_TRAILERS,)
 
+    @property
+    def forms(self) -> FormLimits:
+        return self.limits.forms
+
     def begin_stream(self, message: HttpMessage) -> AsyncIterator[bytes]:
         """Make the content of a WholeRequest a stream, when somebody asks for that (see :class:`Streamable`)."""
         if message is not self._message or self._receiving is not _R_HANDLING:
@@ -330,7 +335,7 @@ class HttpExchanges(BaseProtocol):
 
     def _begin_content(self) -> Content:
         high_water = self.limits.buffers.send_high_water
-        self._content = Content(high_water, self._handle_headers_handled, self._handle_content_taken)
+        self._content = Content(high_water, self._handle_headers_handled, self._handle_content_taken, self.limits.forms)
         return self._content
 
     def _begin_message(self, message: HttpMessage) -> None:
@@ -385,6 +390,11 @@ class HttpExchanges(BaseProtocol):
             raise over_limit("content", "max_body", limit, content.total + len(data), 413)
         content.receive(data)
         if content.is_full:
+            # Not at once: a reader who waits for it takes it before anything more is received.
+            self.loop.call_soon(self._pause_while_full)
+
+    def _pause_while_full(self) -> None:
+        if self._receiving is _R_CONTENT and self._content.is_full and not self._paused & Pause.CONTENT:
             self._unread_since = self.loop.time()
             self._clear_read_deadline()
             self.pause_reading(Pause.CONTENT)
@@ -396,9 +406,7 @@ class HttpExchanges(BaseProtocol):
         if self._paused & Pause.CONTENT:
             self._content_since += self.loop.time() - self._unread_since
             self.resume_reading(Pause.CONTENT)
-            self._pump()
-        elif self._codec.buffered:  # the stream was taken late, when more than enough was held
-            self._pump()
+        self._pump()  # what has come with it waits in the codec
 
     def _handle_end(self, record: EndOfMessage) -> None:
         message = self._message
@@ -543,7 +551,7 @@ class HttpExchanges(BaseProtocol):
         under_way = self._receiving in (_R_HEAD, _R_CONTENT) or self._outstanding or self.is_answering
         lost = error or ConnectionClosed("closed in the middle of a message")
         self._content.fail(lost)
-        self._sender.stop_producing()
+        self._sender.give_up()
         self._receiving = RECEIVE[self._receiving, "stop"]
         return error if under_way else None
 

@@ -53,15 +53,19 @@ class SentReply:
     Attributes:
         has_ended: the reply is complete.
         keep_alive: the reply lets the connection go on.
+        status: 0 before its head is complete.
+        size: bytes of content so far.
     """
 
-    __slots__ = ("_codec", "has_ended", "keep_alive")
+    __slots__ = ("_codec", "has_ended", "keep_alive", "size", "status")
 
     def __init__(self, make_codec: CodecFactory, limits: HttpLimits, method: str) -> None:
         self._codec = make_codec(Role.CLIENT, limits)
         self._codec.expect(method)
         self.has_ended = False
         self.keep_alive = True
+        self.status = 0
+        self.size = 0
 
     def read(self, data: bytes) -> None:
         self._codec.receive_data(data)
@@ -69,6 +73,9 @@ class SentReply:
             while not self.has_ended and (record := self._codec.next_event()) is not None:
                 if isinstance(record, ResponseHead):
                     self.keep_alive = record.keep_alive
+                    self.status = record.status
+                elif isinstance(record, bytes):
+                    self.size += len(record)
                 elif isinstance(record, EndOfMessage):
                     self.has_ended = True
         except ProtocolError:

@@ -46,13 +46,15 @@ class ReplyFraming(StrEnum):
 class FramedReply:
     """Head and content of one reply."""
 
-    __slots__ = ("body", "closes", "framing", "head")
+    __slots__ = ("body", "closes", "framing", "head", "is_event_stream", "status")
 
-    def __init__(self, head: bytes, body: bytes, framing: ReplyFraming, closes: bool) -> None:
+    def __init__(self, status: int, head: bytes, body: bytes, framing: ReplyFraming, closes: bool) -> None:
+        self.status = status
         self.head = head
         self.body = body
         self.framing = framing
         self.closes = closes  # the connection ends behind this reply
+        self.is_event_stream = False  # what streams is text/event-stream
 
 
 class _Second:
@@ -172,13 +174,13 @@ def frame_reply(
     fields = encode_fields(headers)
     lines: list[bytes] = []
     names: set[bytes] = set()
-    declared: int | None = None
+    declared = declared_length(fields)
     for name, line in fields:
         names.add(name)
         if name not in _FRAMING_FIELDS:
             lines.append(line)
         elif name == b"content-length":
-            declared = _declared_length(line)
+            pass
         elif name == b"transfer-encoding":
             if line.partition(b":")[2].strip().lower() != b"chunked":
                 raise InvalidHeader("Transfer-Encoding can only be chunked")
@@ -187,8 +189,8 @@ def frame_reply(
             closes = True
         elif b"keep-alive" not in line.lower():
             lines.append(line)  # other options, such as Upgrade behind a 426
-    if not data and any(line[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM for line in lines):
-        streams = True
+    is_event_stream = any(line[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM for line in lines)
+    streams = streams or (is_event_stream and not data)
     is_head = request.method == "HEAD"
     # RFC 9110 sections 8.6 and 9.3.6: no content, no length in a 2xx to CONNECT.
     has_content = status not in (204, 304) and not (request.method == "CONNECT" and status < 300)
@@ -216,14 +218,30 @@ def frame_reply(
         lines.append(_second.date_line())
     if b"server" not in names:
         lines.append(SERVER_LINE)
-    return FramedReply(encode_response_head(status, lines), b"" if is_head else data, framing, closes)
+    framed = FramedReply(status, encode_response_head(status, lines), b"" if is_head else data, framing, closes)
+    framed.is_event_stream = is_event_stream
+    return framed
 
 
-def _declared_length(line: bytes) -> int:
-    value = line.partition(b":")[2].strip()
-    if not value.isdigit():
-        raise InvalidHeader(f"Content-Length is not a number: {value!r}")
-    return int(value)
+def streams_by_headers(data: bytes, headers: HeadersArgument) -> bool:
+    """Whether headers say that content will follow, as :func:`frame_reply` understands them."""
+    lines = [line.lower() for _, line in encode_fields(headers)]
+    return _CHUNKED.lower() in lines or (not data and any(line.startswith(_EVENT_STREAM) for line in lines))
+
+
+def declared_length(fields: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Return what a user's Content-Length says, None without one.
+
+    Raises:
+        InvalidHeader: it is not a number.
+    """
+    for name, line in fields:
+        if name == b"content-length":
+            value = line.partition(b":")[2].strip()
+            if not value.isdigit():
+                raise InvalidHeader(f"Content-Length is not a number: {value!r}")
+            return int(value)
+    return None
 
 
 def _stream_framing(request: RequestHead | WholeRequest, length: int | None, lines: list[bytes]) -> ReplyFraming:
@@ -249,20 +267,38 @@ def upgrade_head(token: str, headers: HeadersArgument) -> bytes:
     )
 
 
-def encode_sse(event_type: str, data: str, event_id: str = "", retry: int | None = None) -> bytes:
+def encode_sse(
+    event_type: str, data: str | None, event_id: str = "", retry: int | None = None, comment: str = ""
+) -> bytes:
     """Encode one server-sent event (HTML standard, section 9.2): each line of data becomes a ``data:`` line.
+
+    Args:
+        event_type, event_id, retry, comment: left out when empty or None.
+        data: None: no event is dispatched; what else there is, a comment for example, is all.
 
     Raises:
         InvalidHeader: event_type or event_id contains a line break (it would end the event), or event_id NUL.
     """
     if any(c in event_type or c in event_id for c in "\r\n") or "\x00" in event_id:
         raise InvalidHeader("line break in the type or id of an event")
-    lines = [f"event: {event_type}\n"] if event_type else []
+    lines = [f": {line}\n" for line in _lines(comment)] if comment else []
+    if event_type:
+        lines.append(f"event: {event_type}\n")
     if event_id:
         lines.append(f"id: {event_id}\n")
     if retry is not None:
         lines.append(f"retry: {retry}\n")
-    text = data.replace("\r\n", "\n").replace("\r", "\n")
-    lines.extend(f"data: {line}\n" for line in text.split("\n"))
+    if data is not None:
+        lines.extend(f"data: {line}\n" for line in _lines(data))
     lines.append("\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def encode_part_head(headers: HeadersArgument, length: int) -> bytes:
+    """Encode the header of one part of a multipart stream, its Content-Length included (RFC 2046 section 5.1)."""
+    lines = [line for name, line in encode_fields(headers) if name != b"content-length"]
+    return b"".join((*lines, b"Content-Length: %d\r\n" % length))

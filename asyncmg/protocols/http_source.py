@@ -1,54 +1,84 @@
-"""Content of a reply that is produced while it is being sent, no faster than the peer takes it."""
+"""Content of a reply that is produced while it is being sent, no faster than the peer takes it.
+
+A source gives its pieces to the :class:`ContentSink` that it is produced for: the one place that counts, encodes and
+frames them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
 
-from asyncmg.errors import LocalProtocolError
+from asyncmg.files.content import FileContent, OpenFile
 
 _TURN_BUDGET = 256 << 10  # bytes per loop turn: then it is the others' turn
+_FILE_PIECE = 64 << 10  # bytes read at once
+_FILE_SEGMENT = 16 << 20  # bytes that a transport which sends files gets at once
+
+
+class ContentSink(Protocol):
+    """Where a source's content goes."""
+
+    def write_content(self, data: bytes | str) -> None:
+        """Take one piece.
+
+        Raises:
+            LocalProtocolError: it is more than was announced.
+            TypeError: it is not made of bytes.
+        """
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether ``send_file`` may be called."""
+
+    def send_file(self, file: OpenFile, offset: int, length: int) -> None:
+        """Let the system send a part of a file, without reading it."""
+
+    async def wait_for_room(self) -> None:
+        """Wait while the peer is behind."""
+
+    def end_content(self, error: Exception | None) -> None:
+        """There is no more, or, with an error, there cannot be: only for sources that run by themselves."""
 
 
 class ContentSource:
-    """An iterator of bytes with a length to keep to.
+    """Produces content; this one has none, and stands where nothing is being produced."""
 
-    Args:
-        chunks: the content; its ``close()``, when it has one, is called at the end whatever happens.
-        length: bytes in all, None when not known.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_chunks", "_left")
-
-    def __init__(self, chunks: Iterator[bytes], length: int | None) -> None:
-        self._chunks = chunks
-        self._left = length
-
-    def take(self) -> tuple[list[bytes], bool]:
-        """Return the pieces for one loop turn, and whether they were the last.
+    def produce(self, sink: ContentSink) -> bool | None:
+        """Give the pieces for one loop turn; return whether they were the last, None when it goes on by itself.
 
         Raises:
-            LocalProtocolError: more or less content than announced.
-            Exception: whatever the iterator raises.
+            Exception: whatever the content's origin raises.
         """
-        pieces: list[bytes] = []
+        return None
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+
+
+NO_SOURCE = ContentSource()
+
+
+class IteratorSource(ContentSource):
+    """Content from an iterator of bytes or str; its ``close()``, when it has one, is called whatever happens."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, chunks: Iterator[bytes | str]) -> None:
+        self._chunks = chunks
+
+    def produce(self, sink: ContentSink) -> bool:
         taken = 0
         while taken < _TURN_BUDGET:
             piece = next(self._chunks, None)
             if piece is None:
-                if self._left:
-                    raise LocalProtocolError(f"content ended {self._left} bytes before its announced length")
-                return pieces, True
-            if not isinstance(piece, bytes | bytearray | memoryview):
-                raise TypeError(f"content is made of bytes, not {type(piece).__name__}")
-            if not piece:
-                continue
+                return True
+            sink.write_content(piece)
             taken += len(piece)
-            if self._left is not None:
-                self._left -= len(piece)
-                if self._left < 0:
-                    raise LocalProtocolError("more content than its announced length")
-            pieces.append(piece)
-        return pieces, False
+        return False
 
     def close(self) -> None:
         close = getattr(self._chunks, "close", None)
@@ -56,13 +86,79 @@ class ContentSource:
             close()
 
 
-class NoSource(ContentSource):
-    """Stands where no content is being produced."""
+class AsyncSource(ContentSource):
+    """Content from an async iterator, taken by a task of its own that waits while the peer is behind.
 
-    __slots__ = ()
+    Cancelled, with the iterator's ``aclose()`` awaited, when the connection ends early.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(iter(()), None)
+    __slots__ = ("_chunks", "_loop", "_task")
+
+    def __init__(self, chunks: AsyncIterator[bytes | str], loop: asyncio.AbstractEventLoop) -> None:
+        self._chunks = chunks
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+
+    def produce(self, sink: ContentSink) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(self._run(sink), name="asyncmg-content")
+
+    async def _run(self, sink: ContentSink) -> None:
+        error: Exception | None = None
+        try:
+            try:
+                async for piece in self._chunks:
+                    sink.write_content(piece)
+                    await sink.wait_for_room()
+            finally:
+                aclose = getattr(self._chunks, "aclose", None)
+                if aclose is not None:
+                    await aclose()
+        except Exception as exc:
+            error = exc
+        self._task = None
+        sink.end_content(error)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._loop.create_task(_aclose(self._chunks), name="asyncmg-content-close")
 
 
-NO_SOURCE = NoSource()
+async def _aclose(chunks: AsyncIterator[bytes | str]) -> None:
+    aclose = getattr(chunks, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+class FileSource(ContentSource):
+    """Content from a file: sent by the system where the transport can let it, otherwise read in pieces."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: FileContent) -> None:
+        self._content = content
+
+    def produce(self, sink: ContentSink) -> bool:
+        content = self._content
+        limit = _FILE_SEGMENT if sink.sends_files else _FILE_PIECE
+        taken = 0
+        while taken < _TURN_BUDGET:
+            segment = content.next_segment(limit)
+            if segment is None:
+                return True
+            if isinstance(segment, bytes):
+                sink.write_content(segment)
+                taken += len(segment)
+            elif sink.sends_files:
+                assert content.file is not None
+                sink.send_file(content.file, *segment)
+                taken += segment[1]
+            else:
+                sink.write_content(content.read(*segment))
+                taken += segment[1]
+        return False
+
+    def close(self) -> None:
+        self._content.close()

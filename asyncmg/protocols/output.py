@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from asyncmg.errors import ConnectionClosed, DeadlineExceeded, LimitExceeded
+from asyncmg.files.content import OpenFile
 from asyncmg.limits import BufferLimits
-from asyncmg.transports.native_sockets import gathers
+from asyncmg.transports.native_sockets import NativeTransport, gathers
 from asyncmg.transports.sockets import unsent_bytes
 from asyncmg.transports.unconnected import UNCONNECTED
 
@@ -174,6 +175,21 @@ class Output:
                     run.clear()
         if run:
             write(b"".join(run))
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether the transport can send a file without our reading it."""
+        return type(self.transport) is NativeTransport
+
+    def send_file(self, file: OpenFile, offset: int, length: int) -> None:
+        """Hand over what has been collected, and a part of a file behind it."""
+        self.flush()
+        transport = self.transport
+        if isinstance(transport, NativeTransport):
+            self.written += length
+            transport.send_file(file, offset, length)
+            if self.tells_owner:
+                self._owner.handle_flushed(length)
 
     def tell(self, size: int) -> None:
         """So many bytes have been handed to the transport by somebody else."""

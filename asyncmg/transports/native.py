@@ -105,7 +105,7 @@ class NativeBackend:
         self.in_turn = False
         self._functions = functions
         self.pieces: list[bytes] = []
-        self.far: list[bytes] = []
+        self.far: list[object] = []
         self.address_of = core.address_of
         self.queued = 0
         self._flush_is_due = False

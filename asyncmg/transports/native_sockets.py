@@ -19,11 +19,13 @@ from asyncmg.core.records import (
     AMG_OP_RESUME,
     AMG_OP_SEND,
     AMG_OP_SEND_FAR,
+    AMG_OP_SEND_FILE,
     AMG_OP_SENDTO,
     AMG_OP_SHUTDOWN,
     AMG_OP_WS,
     SUBMISSION,
 )
+from asyncmg.files.content import OpenFile
 from asyncmg.messages import WholeRequest
 
 from .sockaddr import decode_sockaddr, encode_sockaddr
@@ -56,7 +58,7 @@ class Engine(Protocol):
     polled: int
     address_of: Callable[..., int]
     pieces: list[bytes]
-    far: list[bytes]
+    far: list[object]
     queued: int
     in_turn: bool
 
@@ -291,6 +293,29 @@ class NativeTransport(asyncio.Transport):
             backend.flush()  # what the kernel does not take is told at once
         else:
             backend.flush_soon()
+
+    def send_file(self, file: OpenFile, offset: int, length: int) -> None:
+        """Send a part of a file behind what has been written; its bytes count as unsent until the kernel has them.
+
+        A file that ends before that breaks the connection.
+
+        Args:
+            file: of a regular file; it may be let go of at once.
+            offset, length: in bytes; at most 2^31.
+        """
+        if self._is_ending or self._is_closing:
+            return
+        backend = self._backend
+        if self._batch == backend.batch:
+            self._pending += length
+        else:
+            self._batch = backend.batch
+            self._pending = length
+        backend.pieces.append(_pack(AMG_OP_SEND_FILE, 0, self._conn, 16, file.fd))
+        backend.pieces.append(_pack_far(offset, length))
+        backend.far.append(file)  # the engine has a descriptor of its own from then on
+        if not backend.in_turn:
+            backend.flush()
 
     def get_write_buffer_size(self) -> int:
         if self._batch == self._backend.batch:

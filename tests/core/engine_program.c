@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -646,6 +647,87 @@ static void check_backlog(void) {
     UNTIL(seen[conn].told[AMG_EOF]);
     expect_idle();
     stop();
+    free(bytes);
+}
+
+static uint32_t put_file(uint32_t conn, int file, uint64_t offset, uint64_t length) {
+    uint64_t place[2];
+
+    place[0] = offset, place[1] = length;
+    put(AMG_OP_SEND_FILE, conn, (uint32_t)file, place, sizeof place);
+    return submit();
+}
+
+/* Parts of a file between bytes in memory, in order, and none of it in memory; what is wrong with a file ends one
+ * connection only. */
+static void check_files(void) {
+    const size_t size = 4 << 20;
+    uint8_t *bytes = patterned(size);
+    char path[256];
+    uint32_t conn, i;
+    int file, peer;
+
+    start(16, 64, 65536, 64 << 10); /* the backlog of a file counts for nothing */
+    snprintf(path, sizeof path, "%s/file", directory);
+    file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(file >= 0 && write(file, bytes, size) == (ssize_t)size);
+
+    conn = unix_pair(&peer);
+    CHECK(send_text(conn, bytes, 5) == 0);
+    CHECK(put_file(conn, file, 5, size - 1005) == 1);
+    CHECK(amg_engine_unsent(engine, conn) > size / 2);
+    CHECK(send_text(conn, bytes + size - 1000, 500) == 1);
+    CHECK(put_file(conn, file, size - 500, 500) == 1);
+    CHECK(put_file(conn, file, 0, 0) == 0);
+    expect_idle();
+    CHECK(read_pattern(peer, 0, size) == size);
+    CHECK(seen[conn].left == 0 && amg_engine_unsent(engine, conn) == 0);
+
+    /* The engine has a descriptor of its own, and waits for the backlog before it closes. */
+    for (i = 0; i < 2; i++) {
+        int other = dup(file);
+        CHECK(put_file(conn, other, i * size / 2, size / 2) == 1);
+        close(other);
+    }
+    one(AMG_OP_CLOSE, conn, 0);
+    CHECK(read_pattern(peer, 0, size + 1) == size);
+    UNTIL(seen[conn].told[AMG_CLOSED]);
+    CHECK(seen[conn].error == 0);
+    one(AMG_OP_RELEASE, conn, 0);
+    close(peer);
+
+    /* A file that is shorter than that, no file, a place that cannot be. */
+    for (i = 0; i < 4; i++) {
+        conn = unix_pair(&peer);
+        if (i == 0) put_file(conn, file, size - 10, 11);
+        if (i == 1) put_file(conn, 12345, 0, 10);
+        if (i == 2) put_file(conn, file, 0, (UINT64_C(1) << 31) + 1);
+        if (i == 3) put_file(conn, file, UINT64_MAX - 5, 100);
+        UNTIL(seen[conn].told[AMG_CLOSED]);
+        CHECK(seen[conn].error == (i == 0 ? EIO : i == 1 ? EBADF : EINVAL));
+        CHECK(read_pattern(peer, size - 10, size) == (i == 0 ? size : size - 10) && is_at_end(peer));
+        one(AMG_OP_RELEASE, conn, 0);
+        close(peer);
+    }
+
+    /* Cut off in the middle, with the engine itself: no descriptor is left. */
+    for (i = 0; i < 3; i++) {
+        conn = unix_pair(&peer);
+        CHECK(put_file(conn, file, 0, size) == 1 && put_file(conn, file, 0, size) == 1);
+        if (i == 0) close_and_release(conn);
+        if (i == 1) {
+            close(peer);
+            UNTIL(seen[conn].told[AMG_CLOSED]);
+            one(AMG_OP_RELEASE, conn, 0);
+        } else if (i == 0) {
+            close(peer);
+        }
+    }
+    CHECK(ftruncate(file, 100) == 0);
+    stop();
+    close(peer);
+    close(file);
+    unlink(path);
     free(bytes);
 }
 
@@ -1796,6 +1878,7 @@ int main(int argc, char **argv) {
     int before;
 
     CHECK(argc == 3);
+    signal(SIGPIPE, SIG_IGN); /* of files that are sent */
     poller = strcmp(argv[1], "epoll") == 0    ? AMG_POLLER_EPOLL
              : strcmp(argv[1], "kqueue") == 0 ? AMG_POLLER_KQUEUE
                                               : AMG_POLLER_POLL;
@@ -1817,6 +1900,7 @@ int main(int argc, char **argv) {
     RUN(check_requests());
     RUN(check_share_of_requests());
     RUN(check_backlog());
+    RUN(check_files());
     RUN(check_closing());
     RUN(check_resets());
     RUN(check_no_descriptors());

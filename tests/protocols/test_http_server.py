@@ -555,7 +555,7 @@ async def test_file_that_shrinks_while_being_sent_cuts_the_connection(harness: H
 
     def handler(conn: Connection, ev: int, data: Any) -> None:
         if ev == MG_EV_HTTP_MSG:
-            conn.protocol.reply_chunks(200, chunks(), None, 10)
+            conn.reply(200, chunks(), {"Content-Length": 10})
 
     peer = await harness.peer(harness.serve(handler).port)
     peer.send(GET.format("/"))
