@@ -13,7 +13,7 @@ from asyncmg.codecs.http import HeadersArgument, header_pairs
 from asyncmg.cookies import Cookie, set_cookie_headers
 from asyncmg.errors import ConnectionClosed, LocalProtocolError, ProtocolError
 from asyncmg.files.reply import StaticFolder, file_reply
-from asyncmg.forms.resumable import store_piece
+from asyncmg.forms.resumable import store_piece, store_stream
 from asyncmg.messages import HttpMessage
 from asyncmg.protocols.base import BaseProtocol
 from asyncmg.protocols.http import HttpProtocol
@@ -305,29 +305,53 @@ class HttpVerbs:
         protocol.serve_folder(folder, message, extra_headers)
 
     def http_upload(self, message: HttpMessage, folder: str | os.PathLike[str], max_size: int) -> int:
-        """Append the content to a file, and reply with its new size: uploads that resume, as Mongoose's helper does.
+        """Append the content to a file and reply with its new size: uploads that resume, as Mongoose's helper does.
 
-        The query names ``file`` and ``offset``: the content is added when the file has that size; 0 begins anew.
+        The query names ``file`` and ``offset``: the content is added when the file has that size; 0 begins anew. For a
+        complete request; see :meth:`http_upload_stream` for large ones.
 
         Args:
-            message: the request, complete.
+            message: the request.
             folder: an existing folder.
-            max_size: of the file in bytes: 413 above it.
+            max_size: of the file in bytes.
 
         Returns:
             the new size, -1 when the upload was refused (400 or 413, with the reason as text).
 
         Raises:
+            OSError: the system cannot write the file.
             as :meth:`reply`.
         """
-        query = message.query_params
         try:
-            size = store_piece(folder, query.get("file", ""), query.get("offset", "0"), message.body_bytes, max_size)
+            size = store_piece(folder, *_place_of(message), message.body_bytes, max_size)
         except ProtocolError as exc:
-            self._http().reply(exc.wire_code or 400, f"{exc}\n")
-            return -1
+            return self._refuse_upload(exc)
         self._http().reply(200, str(size))
         return size
+
+    async def http_upload_stream(self, message: HttpMessage, folder: str | os.PathLike[str], max_size: int) -> int:
+        """The same as the content comes in, of any size: for MG_EV_HTTP_HDRS.
+
+        What has arrived stays when the client goes away, or when this is cancelled: that is what it resumes from.
+
+        Raises:
+            as :meth:`http_upload` and :meth:`HttpMessage.stream`.
+        """
+        try:
+            size = await store_stream(folder, *_place_of(message), message.stream(), max_size)
+        except ProtocolError as exc:
+            return self._refuse_upload(exc)
+        self._http().reply(200, str(size))
+        return size
+
+    def _refuse_upload(self, error: ProtocolError) -> int:
+        self._http().reply(error.wire_code or 400, f"{error}\n")
+        return -1
+
+
+def _place_of(message: HttpMessage) -> tuple[str, str]:
+    query = message.query_params
+    return query.get("file", ""), query.get("offset", "0")
 
 
 def _json(data: Any) -> bytes:
