@@ -168,6 +168,7 @@ def test_python_block(block: Block, folder: Path) -> None:
 
 def test_every_page_has_blocks_that_are_run() -> None:
     named = {block.page.name for block in PYTHON}
+    assert {"http-files.md", "http-forms.md", "http-streams.md", "http-routes.md"} <= named
     assert {"README.md", "tutorial.md", "http.md", "core.md", "protocols-alone.md", "migrating.md"} <= named
 
 

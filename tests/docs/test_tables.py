@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import asyncmg
-from asyncmg import BufferLimits, Deflate, Event, HttpLimits, Limits, NetLimits, RemoteProtocolError, Role, WsLimits
+from asyncmg import BufferLimits, Deflate, Event, FormLimits, HttpLimits, Limits, NetLimits, RemoteProtocolError, Role, WsLimits
 from asyncmg.codecs.http_portable import PortableHttpCodec
 from asyncmg.codecs.ws import WsCodecFactory
 from asyncmg.codecs.ws_native import NativeWsCodec
@@ -29,7 +29,7 @@ def first_code(cell: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, WsLimits])
+@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits])
 def test_limits_table(group: type) -> None:
     rows = table(DOCS / "limits.md", group.__name__)
     told = [(first_code(row[0]), ast.literal_eval(first_code(row[1]))) for row in rows]
@@ -40,7 +40,7 @@ def test_limits_table(group: type) -> None:
 
 def test_no_group_of_limits_is_left_out() -> None:
     groups = {field.default_factory for field in fields(Limits)}
-    assert groups == {NetLimits, BufferLimits, HttpLimits, WsLimits}
+    assert groups == {NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits}
 
 
 def test_events_table() -> None:
@@ -104,6 +104,11 @@ def test_public_verbs_are_in_the_documentation() -> None:
         | {"begin_reading", "end_reading", "next_piece", "note_stream", "take_partial"},
         asyncmg.WsMessage: set(),
         asyncmg.WsServer: set(),
+        asyncmg.Form: set(),
+        asyncmg.FormPart: set(),
+        asyncmg.UploadedFile: set(),
+        asyncmg.Router: set(),
+        asyncmg.StaticFolder: set(),
         asyncmg.Timer: set(),
     }
     for kind, left_out in internal.items():
