@@ -173,10 +173,23 @@ def test_serve(tmp_path: Path) -> None:
         match = re.search(r"http://\S+:\d+", program.line())
         assert match
         assert fetch(f"{match[0]}/a%20b.txt")[2] == b"text"
-        assert program.line().endswith("GET /a%20b.txt")
+        assert '"GET /a%20b.txt HTTP/1.1" 200 4' in program.line()
         assert fetch(match[0])[2] == b"<p>index</p>"
         assert fetch(f"{match[0]}/none")[0] == 404
         program.stop_cleanly()
+
+
+def test_serve_lists(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden").write_text("x")
+    for options, listed, hidden in (([], 200, False), (["--no-listing"], 404, False), (["--hidden"], 200, True)):
+        with Program("-m", "asyncmg", "serve", tmp_path, "--port", "0", "--log", "json", *options) as program:
+            match = re.search(r"http://\S+:\d+", program.line())
+            assert match
+            status, _, body = fetch(match[0])
+            assert (status, b"folder/" in body, b".hidden" in body) == (listed, listed == 200, hidden)
+            assert json.loads(program.line())["status"] == listed
+            program.stop_cleanly()
 
 
 def test_serve_refuses_what_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

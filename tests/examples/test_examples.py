@@ -187,6 +187,101 @@ def http_sse(tmp_path: Path) -> None:
 
 
 @example
+def http_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("0123456789")
+    with running("http_files", "--port", "0", str(tmp_path)) as (_, url):
+        assert b'href="a.txt"' in fetch(url)[1]
+        assert fetch(f"{url}a.txt", Range="bytes=2-4") == (206, b"234")
+        assert fetch(f"{url}../x")[0] == 400
+
+
+@example
+def http_upload_form(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 1000
+    form = (
+        b'--XX\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
+        b'--XX\r\nContent-Disposition: form-data; name="file"; filename="../a.bin"\r\n\r\n%b\r\n--XX--\r\n' % content
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=XX"}
+    with running("http_upload_form", "--port", "0", "--folder", str(tmp_path / "in")) as (_, url):
+        assert b"<form" in fetch(url)[1]
+        status, body = fetch(url, form, **kind)
+        assert (status, json.loads(body)) == (200, {"note": "hello", "saved": ["a.bin"]})
+        assert (tmp_path / "in" / "a.bin").read_bytes() == content
+        assert fetch(url, form, **kind)[0] == 409
+        assert fetch(url, form[:-10], **kind)[0] == 400
+        assert fetch(url, b"{}", **{"Content-Type": "application/json"})[0] == 415
+        assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.bin"]
+
+
+@example
+def http_upload_resume(tmp_path: Path) -> None:
+    with running("http_upload_resume", "--port", "0", "--folder", str(tmp_path), "--max-size", "10") as (_, url):
+        assert fetch(f"{url}up?file=a.bin&offset=0", b"01234") == (200, b"5")
+        assert fetch(f"{url}up?file=a.bin&offset=4", b"01234")[0] == 400
+        assert fetch(f"{url}up?file=a.bin&offset=5", b"56789") == (200, b"10")
+        assert fetch(f"{url}up?file=a.bin&offset=10", b"x")[0] == 413
+        assert fetch(f"{url}files/a.bin") == (200, b"0123456789")
+
+
+@example
+def http_mjpeg(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "http_mjpeg.py", "--port", "0", "--rate", "100") as program:
+        url = program.line()
+        assert b"<img" in fetch(url)[1]
+        with urllib.request.urlopen(f"{url}stream", timeout=10) as response:
+            boundary = response.headers["Content-Type"].partition("boundary=")[2].encode()
+            assert response.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+            pictures = set()
+            assert response.readline() == b"--%b\r\n" % boundary
+            for _ in range(3):
+                assert response.readline() == b"Content-Type: image/png\r\n"
+                length = int(response.readline().partition(b": ")[2])
+                assert response.readline() == b"\r\n"
+                pictures.add(response.read(length))
+                assert response.readline() == b"\r\n" and response.readline() == b"--%b\r\n" % boundary
+            assert len(pictures) == 3 and all(one.startswith(b"\x89PNG") for one in pictures)
+        program.stop_cleanly()
+
+
+@example
+def http_router(tmp_path: Path) -> None:
+    right = {"Authorization": "Bearer secret"}
+
+    def ask(method: str, url: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                assert method != "OPTIONS" or response.headers["Access-Control-Allow-Origin"] == "https://app.example"
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    with running("http_router", "--port", "0") as (program, url):
+        assert ask("GET", f"{url}notes")[0] == 401
+        assert ask("PUT", f"{url}notes/1", b'{"text": "milk"}', **right)[0] == 201
+        assert ask("PUT", f"{url}notes/1", b"[]", **right)[0] == 400
+        assert ask("GET", f"{url}notes/1", **right) == (200, b'{"text":"milk"}')
+        assert ask("GET", f"{url}notes?contains=bread", **right) == (200, b"{}")
+        assert ask("POST", f"{url}notes/1", b"", **right)[0] == 405
+        preflight = {"Origin": "https://app.example", "Access-Control-Request-Method": "PUT"}
+        assert ask("OPTIONS", f"{url}notes/1", **preflight)[0] == 204
+        assert ask("DELETE", f"{url}notes/1", **right)[0] == 204
+        entry = json.loads(program.line())
+        assert (entry["method"], entry["target"], entry["status"]) == ("GET", "/notes", 401)
+
+
+@example
+def http_ndjson(tmp_path: Path) -> None:
+    with running("http_ndjson", "--port", "0", "--pause", "0.01") as (_, url):
+        status, body = fetch(f"{url}?count=5")
+        assert status == 200
+        assert [json.loads(line)["square"] for line in body.splitlines()] == [0, 1, 4, 9, 16]
+        assert fetch(f"{url}?count=many")[0] == 400
+
+
+@example
 def http_upload_multipart(tmp_path: Path) -> None:
     def form(*files: tuple[str, bytes]) -> bytes:
         parts = [
