@@ -14,7 +14,6 @@ Rounds are interleaved, the tables show medians.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -27,7 +26,8 @@ from pathlib import Path
 from loads.wrk import require_wrk, run_wrk
 from servers.http_peers import SERVERS
 from servers.http_running import HttpServer
-from servers.rounds import Row, chosen, report, run_rounds
+from servers.options import make_parser, parse_options
+from servers.rounds import Row, chosen, finish, report, run_rounds
 from servers.running import CannotRun
 
 IDLE = Path(__file__).resolve().parent / "loads" / "idle.py"
@@ -185,22 +185,14 @@ def print_active(rows: dict[str, Row[ActiveRound]], args: argparse.Namespace) ->
 
 
 def parse_arguments() -> argparse.Namespace:
-    cores = sorted(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, rounds=3, seconds=3, warm_up=1)
     parser.add_argument("--memory", action="store_true", help="only the memory")
     parser.add_argument("--active", action="store_true", help="only the active connection")
     parser.add_argument("--connections", type=int, default=10_000, help="of the memory's table (default: 10000)")
     parser.add_argument("--idle", type=int, default=5_000, help="beside the active one (default: 5000)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=3, help="of one load of the active connection (default: 3)")
-    parser.add_argument("--warm-up", type=int, default=1, help="seconds before it (default: 1)")
-    parser.add_argument("--server-core", type=int, default=cores[0])
-    parser.add_argument("--load-core", type=int, default=cores[-1])
-    parser.add_argument("--only", help="servers whose name contains one of these strings, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print the raw rounds instead of tables")
-    args = parser.parse_args()
-    if min(args.rounds, args.seconds, args.connections, args.idle) < 1 or args.warm_up < 0:
-        parser.error("--rounds, --seconds, --connections and --idle are at least 1, --warm-up at least 0")
+    args = parse_options(parser)
+    if min(args.connections, args.idle) < 1:
+        parser.error("--connections and --idle are at least 1")
     if not args.memory and not args.active:
         args.memory = args.active = True
     return args
@@ -218,10 +210,7 @@ def main() -> None:
     if args.active:
         active = run_rounds(partial(measure_active, args=args), servers, args.rounds)
         raw["active"] = report(active, partial(print_active, args=args), as_json=args.json)
-    if args.json:
-        print(json.dumps(raw))
-    if not any(raw.values()):
-        sys.exit("no server ran")
+    finish(raw, args)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ CPU time: below 1.00 is cheaper than the peer at the column's head.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from dataclasses import dataclass
-from functools import partial
 
 from loads.wrk import require_wrk, run_wrk
 from servers.http_peers import SERVERS
 from servers.http_running import HttpServer
-from servers.rounds import Row, chosen, report, run_rounds
+from servers.options import add_workloads, make_parser, parse_options
+from servers.rounds import Row, chosen, head_of_ratios, ratios, run_workloads
 
 # Ratios are against these, where they ran.
 REFERENCES = {
@@ -83,51 +80,22 @@ def print_table(rows: dict[str, Row[Round]], name: str, args: argparse.Namespace
     with_latency = workload.connections == 1
     header = f"{'server':30} {'CPU us/req':>10} {'req/s':>8}"
     header += f" {'p50 us':>8}" if with_latency else ""
-    print(header + "".join(f" {'/ ' + label:>12}" for label in REFERENCES))
+    print(header + head_of_ratios(REFERENCES))
     cost = {server: row.median(lambda r: r.cpu_us) for server, row in rows.items()}
     for server, row in rows.items():
         line = f"{server:30} {cost[server]:10.2f} {row.median(lambda r: r.rate):8.0f}"
         if with_latency:
             line += f" {row.median(lambda r: r.p50_us):8.1f}"
-        for peer in REFERENCES.values():
-            line += f" {cost[server] / cost[peer]:12.2f}" if cost.get(peer) else f" {'-':>12}"
-        print(line + row.note())
-
-
-def parse_arguments() -> argparse.Namespace:
-    cores = sorted(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workload", help=f"some of {','.join(WORKLOADS)} (default: all, in turn)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of one round (default: 3)")
-    parser.add_argument("--warm-up", type=int, default=1, help="seconds before each round (default: 1)")
-    parser.add_argument("--server-core", type=int, default=cores[0])
-    parser.add_argument("--load-core", type=int, default=cores[-1])
-    parser.add_argument("--only", help="servers whose name contains one of these strings, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print the raw rounds instead of tables")
-    args = parser.parse_args()
-    args.workload = args.workload.split(",") if args.workload else list(WORKLOADS)
-    if unknown := set(args.workload) - set(WORKLOADS):
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
-    if args.rounds < 1 or args.seconds < 1 or args.warm_up < 0:
-        parser.error("--rounds and --seconds are at least 1, --warm-up at least 0")
-    return args
+        print(line + ratios(cost, server, REFERENCES) + row.note())
 
 
 def main() -> None:
-    args = parse_arguments()
+    parser = make_parser(__doc__, rounds=5, seconds=3, warm_up=1)
+    add_workloads(parser, WORKLOADS)
+    args = parse_options(parser, WORKLOADS)
     require_wrk()
-    if args.server_core == args.load_core:
-        print("server and load share a core: the rates say little", file=sys.stderr)
-    raw = {}
-    for name in args.workload:
-        workload = WORKLOADS[name]
-        measured = run_rounds(partial(measure, workload=workload, args=args), chosen(SERVERS, args.only), args.rounds)
-        raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
-    if args.json:
-        print(json.dumps(raw))
-    if not any(raw.values()):
-        sys.exit("no server ran")
+    servers = chosen(SERVERS, args.only)
+    run_workloads(args, WORKLOADS, lambda workload: servers, measure, print_table)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,12 @@ by a load that could do more, and a row for which that does not hold says so at 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from functools import partial
 from typing import Literal
 
 from loads.ws_load import require_load, run_load
-from servers.rounds import Row, chosen, report, run_rounds
+from servers.options import add_workloads, make_parser, parse_options
+from servers.rounds import Row, chosen, head_of_ratios, ratios, run_workloads
 from servers.ws_peers import BROADCAST_ONLY, SERVERS, has_raw_echo
 from servers.ws_running import WsServer
 
@@ -135,56 +131,35 @@ def print_table(rows: dict[str, Row[Round]], name: str, args: argparse.Namespace
     of_all = f" (here at most {args.connections} connections)" if args.connections < workload.connections else ""
     print(f"\n{name}: {kind}{workload}{of_all}; {args.rounds} round{'s' * (args.rounds > 1)} of {args.seconds:g} s")
     header = f"{'server':30} {'CPU us/msg':>10} {'msg/s':>8} {'p50 us':>8} {'p99 us':>8} {'server %':>8} {'load %':>6}"
-    print(header + "".join(f" {'/ ' + label:>12}" for label in REFERENCES))
+    print(header + head_of_ratios(REFERENCES))
     cost = {server: row.median(lambda r: r.cpu_us) for server, row in rows.items()}
     for server, row in rows.items():
         line = f"{server:30} {cost[server]:10.2f} {row.median(lambda r: r.rate):8.0f}"
         line += f" {row.median(lambda r: r.p50_us):8.1f} {row.median(lambda r: r.p99_us):8.1f}"
         line += f" {row.median(lambda r: r.server_share) * 100:8.0f} {row.median(lambda r: r.load_share) * 100:6.0f}"
-        for peer in REFERENCES.values():
-            line += f" {cost[server] / cost[peer]:12.2f}" if cost.get(peer) else f" {'-':>12}"
-        print(line + bottleneck(row, workload) + row.note())
+        print(line + ratios(cost, server, REFERENCES) + bottleneck(row, workload) + row.note())
 
 
 def parse_arguments() -> argparse.Namespace:
-    cores = sorted(os.sched_getaffinity(0))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workload", help=f"some of {','.join(WORKLOADS)}, or patterns such as *-64b (default: all)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2, help="of one round (default: 2)")
-    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before each round (default: 0.5)")
+    parser = make_parser(__doc__, rounds=3, seconds=2.0, warm_up=0.5)
+    add_workloads(parser, WORKLOADS)
     parser.add_argument("--text", action="store_true", help="echo text instead of binary messages")
     parser.add_argument("--connections", type=int, default=MOST, help="at most so many: for a trial")
-    parser.add_argument("--server-core", type=int, default=cores[0])
-    parser.add_argument("--load-core", type=int, default=cores[-1])
-    parser.add_argument("--only", help="servers whose name contains one of these strings, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print the raw rounds instead of tables")
-    args = parser.parse_args()
-    patterns = args.workload.split(",") if args.workload else ["*"]
-    if unknown := [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in WORKLOADS)]:
-        parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    args.workload = [name for name in WORKLOADS if any(fnmatch(name, pattern) for pattern in patterns)]
-    if args.rounds < 1 or args.seconds <= 0 or args.warm_up < 0 or args.connections < 1:
-        parser.error("--rounds and --connections are at least 1, --seconds above 0, --warm-up at least 0")
+    args = parse_options(parser, WORKLOADS)
+    if args.connections < 1:
+        parser.error("--connections is at least 1")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
     require_load()
-    if args.server_core == args.load_core:
-        print("server and load share a core: the rates say little", file=sys.stderr)
     servers = chosen(SERVERS, args.only)
-    raw = {}
-    for name in args.workload:
-        workload = WORKLOADS[name]
-        able = [server for server in servers if workload.mode == "broadcast" or server not in BROADCAST_ONLY]
-        measured = run_rounds(partial(measure, workload=workload, args=args), able, args.rounds)
-        raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
-    if args.json:
-        print(json.dumps(raw))
-    if not any(raw.values()):
-        sys.exit("no server ran")
+
+    def able(workload: Workload) -> list[str]:
+        return [server for server in servers if workload.mode == "broadcast" or server not in BROADCAST_ONLY]
+
+    run_workloads(args, WORKLOADS, able, measure, print_table)
 
 
 if __name__ == "__main__":

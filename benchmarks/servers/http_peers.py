@@ -16,7 +16,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any, Literal
 
@@ -25,7 +25,9 @@ HOST = "127.0.0.1"
 IDLE_TIMEOUT = 24 * 3600
 MANY = 10**9  # requests on one connection
 MAX_CONNECTIONS = 50_000
+PACKAGES = ("aiohttp", "cymongoose", "granian", "h11", "httptools", "uvicorn", "uvloop")
 
+Family = Literal["native", "asyncio", "portable"]
 Serve = Callable[[int], None]
 
 NGINX_CONF = """
@@ -47,13 +49,13 @@ http {{
     uwsgi_temp_path uwsgi;
     server {{
         listen {host}:{port} backlog=1024;
-        location / {{ return 200 "{body}"; }}
+        {directives}
     }}
 }}
 """
 
 
-def _run(main: Coroutine[Any, Any, None], loop: str) -> None:
+def run_loop(main: Coroutine[Any, Any, None], loop: str) -> None:
     loop_factory = None
     if loop == "uvloop":
         import uvloop
@@ -63,12 +65,43 @@ def _run(main: Coroutine[Any, Any, None], loop: str) -> None:
         runner.run(main)
 
 
-def _asyncmg(family: Literal["native", "asyncio", "portable"], kind: str, loop: str) -> Serve:
-    def serve(port: int) -> None:
-        os.environ["ASYNCMG_CORE"] = "off" if family == "portable" else "require"
-        from asyncmg import MG_EV_HTTP_MSG, HttpLimits, Limits, Manager, NetLimits, core
+def choose_core(family: Family) -> None:
+    """Load the core, or none: without it, only ``portable`` is what it says."""
+    os.environ["ASYNCMG_CORE"] = "off" if family == "portable" else "require"
+    from asyncmg import core
 
-        core.load()  # without the core, only `portable` is what it says
+    core.load()
+
+
+def run_manager(handler: Any, family: Family, loop: str, port: int, events: Sequence[int] | None) -> None:
+    """Serve for ever; ``events`` are those that the handler gets, None: all. To be called after ``choose_core``."""
+    from asyncmg import HttpLimits, Limits, Manager, NetLimits
+
+    http = HttpLimits(max_requests=MANY, keepalive_timeout=IDLE_TIMEOUT)
+    options: dict[str, Any] = {
+        "backend": "native" if family == "native" else "asyncio",
+        "limits": Limits(net=NetLimits(max_connections=MAX_CONNECTIONS), http=http),
+    }
+    if events is not None:
+        options["events"] = events
+
+    async def main() -> None:
+        async with Manager(handler, **options) as manager:
+            manager.listen(f"http://{HOST}:{port}")
+            await manager.serve_forever()
+
+    if loop == "run()":
+        manager = Manager(handler, **options)
+        manager.listen(f"http://{HOST}:{port}")
+        manager.run()
+    else:
+        run_loop(main(), loop)
+
+
+def _asyncmg(family: Family, kind: str, loop: str) -> Serve:
+    def serve(port: int) -> None:
+        choose_core(family)
+        from asyncmg import MG_EV_HTTP_MSG
 
         def handler(conn: Any, ev: int, data: Any) -> None:
             if ev == MG_EV_HTTP_MSG:
@@ -78,46 +111,33 @@ def _asyncmg(family: Literal["native", "asyncio", "portable"], kind: str, loop: 
             if ev == MG_EV_HTTP_MSG:
                 conn.reply(200, BODY)
 
-        http = HttpLimits(max_requests=MANY, keepalive_timeout=IDLE_TIMEOUT)
-        options: dict[str, Any] = {
-            "backend": "native" if family == "native" else "asyncio",
-            "limits": Limits(net=NetLimits(max_connections=MAX_CONNECTIONS), http=http),
-        }
-
-        if kind.endswith(" msg"):
-            options["events"] = [MG_EV_HTTP_MSG]
-
-        def make_manager() -> Manager:
-            return Manager(async_handler if kind.startswith("async") else handler, **options)
-
-        async def main() -> None:
-            async with make_manager() as manager:
-                manager.listen(f"http://{HOST}:{port}")
-                await manager.serve_forever()
-
-        if loop == "run()":
-            manager = make_manager()
-            manager.listen(f"http://{HOST}:{port}")
-            manager.run()
-        else:
-            _run(main(), loop)
+        events = [MG_EV_HTTP_MSG] if kind.endswith(" msg") else None
+        run_manager(async_handler if kind.startswith("async") else handler, family, loop, port, events)
 
     return serve
 
 
-def nginx(port: int) -> None:
-    """nginx as one process, in the current folder."""
+def run_nginx(port: int, directives: str) -> None:
+    """Become nginx, as one process, in the current folder.
+
+    Args:
+        directives: of its server.
+    """
     path = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if path is None:
         sys.exit("not installed: nginx (Debian: apt-get install nginx-light)")
     # Slots are reserved for every possible connection at the start: no more than there can be.
     connections = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     config = NGINX_CONF.format(
-        host=HOST, port=port, body=BODY.decode(), idle=IDLE_TIMEOUT, many=MANY, connections=connections
+        host=HOST, port=port, directives=directives, idle=IDLE_TIMEOUT, many=MANY, connections=connections
     )
     with open("nginx.conf", "w") as file:
         file.write(config)
     os.execv(path, [path, "-p", os.getcwd(), "-c", os.path.abspath("nginx.conf")])
+
+
+def nginx(port: int) -> None:
+    run_nginx(port, f'location / {{ return 200 "{BODY.decode()}"; }}')
 
 
 async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
@@ -246,7 +266,7 @@ def h11_bare(port: int) -> None:
                     self.transport.write(b"".join(part or b"" for part in parts))
                     connection.start_next_cycle()
 
-    _run(_serve_protocol(Bare, port), "uvloop")
+    run_loop(_serve_protocol(Bare, port), "uvloop")
 
 
 def _constant(loop: str) -> Serve:
@@ -263,7 +283,7 @@ def _constant(loop: str) -> Serve:
             def data_received(self, data: bytes) -> None:
                 self.transport.write(reply * data.count(b"\r\n\r\n"))
 
-        _run(_serve_protocol(Constant, port), loop)
+        run_loop(_serve_protocol(Constant, port), loop)
 
     return serve
 
@@ -296,19 +316,24 @@ SERVERS: dict[str, Serve] = {
 }
 
 
-def main() -> None:
-    if len(sys.argv) != 3:
-        print("\n".join(SERVERS))
-        return
+def start(serve: Callable[[], None], packages: Sequence[str]) -> None:
+    """Serve, with as many open files as there may be; exit with a word where one of these packages is missing."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            SERVERS[sys.argv[1]](int(sys.argv[2]))
+            serve()
     except ModuleNotFoundError as exc:
-        if exc.name in ("granian", "cymongoose", "uvicorn", "httptools", "aiohttp", "h11", "uvloop"):
+        if exc.name in packages:
             sys.exit(f"not installed: {exc.name}")
         raise
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        print("\n".join(SERVERS))
+        return
+    start(lambda: SERVERS[sys.argv[1]](int(sys.argv[2])), PACKAGES)
 
 
 if __name__ == "__main__":

@@ -37,25 +37,44 @@ class HttpServer(RunningServer):
 
 def _take_reply(sock: socket.socket, data: bytes) -> bytes:
     """Receive one reply, check it, return the bytes after it."""
-    while b"\r\n\r\n" not in data:
-        data += _receive(sock)
-    head, _, data = data.partition(b"\r\n\r\n")
-    start, *lines = head.decode("latin-1").split("\r\n")
-    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if start.split(" ")[1:2] != ["200"]:
-        raise CannotRun(f"replied {start!r}")
-    if "date" not in fields or "server" not in fields:
-        raise CannotRun(f"replied without Date or Server: {sorted(fields)}")
+    fields, data = take_head(sock, data, ("200",))
     if fields.get("content-length") != str(len(BODY)):
         raise CannotRun(f"replied with Content-Length {fields.get('content-length')}, expected {len(BODY)}")
     while len(data) < len(BODY):
-        data += _receive(sock)
+        data += receive(sock)
     if not data.startswith(BODY):
         raise CannotRun(f"replied {data[: len(BODY)]!r}, expected {BODY!r}")
     return data[len(BODY) :]
 
 
-def _receive(sock: socket.socket) -> bytes:
+def take_head(sock: socket.socket, data: bytes, statuses: tuple[str, ...]) -> tuple[dict[str, str], bytes]:
+    """Receive the head of a reply, check it, return its fields by lower-case name and the bytes after it.
+
+    Args:
+        data: what has been received already.
+        statuses: that are right.
+
+    Raises:
+        CannotRun: it has another status, no Date, no Server, or does not come.
+    """
+    while b"\r\n\r\n" not in data:
+        data += receive(sock)
+    head, _, data = data.partition(b"\r\n\r\n")
+    start, *lines = head.decode("latin-1").split("\r\n")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if start.split(" ")[1:2] not in [[status] for status in statuses]:
+        raise CannotRun(f"replied {start!r}")
+    if "date" not in fields or "server" not in fields:
+        raise CannotRun(f"replied without Date or Server: {sorted(fields)}")
+    return fields, data
+
+
+def receive(sock: socket.socket) -> bytes:
+    """Return what has come.
+
+    Raises:
+        CannotRun: the end of the connection has.
+    """
     data = sock.recv(65536)
     if not data:
         raise CannotRun("closed the connection instead of a reply")

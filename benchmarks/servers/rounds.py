@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .running import CannotRun
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+W = TypeVar("W")
 
 
 def chosen(servers: Iterable[str], only: str | None, default: list[str] | None = None) -> list[str]:
@@ -73,3 +77,49 @@ def report(
             print(f"{name}: left out: {row.failures[0]}", file=sys.stderr if as_json else sys.stdout)
     sys.stdout.flush()
     return {name: [asdict(r) for r in row.rounds] for name, row in rows.items()}
+
+
+def head_of_ratios(references: Iterable[str]) -> str:
+    """Return the heads of the columns of ratios."""
+    return "".join(f" {'/ ' + label:>12}" for label in references)
+
+
+def ratios(cost: Mapping[str, float], server: str, references: Mapping[str, str | tuple[str, ...]]) -> str:
+    """Return the columns of one server: what it costs, by what the cheapest server of each reference does."""
+    line = ""
+    for peers in references.values():
+        costs = [cost[peer] for peer in ((peers,) if isinstance(peers, str) else peers) if cost.get(peer)]
+        line += f" {cost[server] / min(costs):12.2f}" if costs else f" {'-':>12}"
+    return line
+
+
+def run_workloads(
+    args: argparse.Namespace,
+    workloads: Mapping[str, W],
+    servers_of: Callable[[W], Iterable[str]],
+    measure: Callable[..., T],
+    print_table: Callable[..., None],
+) -> None:
+    """Measure and report ``args.workload``, one after the other.
+
+    Args:
+        args: of ``parse_options``.
+        workloads: by name.
+        servers_of: returns the names of those that can do a workload.
+        measure: called with a server's name, ``workload`` and ``args``.
+        print_table: called with the rows, ``name`` of the workload and ``args``.
+    """
+    raw = {}
+    for name in args.workload:
+        workload = workloads[name]
+        measured = run_rounds(partial(measure, workload=workload, args=args), servers_of(workload), args.rounds)
+        raw[name] = report(measured, partial(print_table, name=name, args=args), as_json=args.json)
+    finish(raw, args)
+
+
+def finish(raw: Mapping[str, Mapping[str, list[dict[str, Any]]]], args: argparse.Namespace) -> None:
+    """Print what was measured, with ``--json``. Exit with a word when that is nothing."""
+    if args.json:
+        print(json.dumps(raw))
+    if not any(raw.values()):
+        sys.exit("no server ran")

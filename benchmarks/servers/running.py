@@ -45,11 +45,13 @@ class RunningServer:
 
     Attributes:
         program: started as ``program NAME PORT ARGUMENTS``; a subclass names it.
+        folder: the server's current one; it vanishes with the server.
 
     Args:
         name: of the program's ``SERVERS``.
         core: where all its threads run.
         arguments: further ones of the program.
+        below: where its folder is made; None: where temporary files are.
 
     Raises:
         CannotRun: entering the context, when it does not come up, with the last line of what it said.
@@ -57,23 +59,24 @@ class RunningServer:
 
     program: ClassVar[Path]
 
-    def __init__(self, name: str, core: int, *arguments: str) -> None:
+    def __init__(self, name: str, core: int, *arguments: str, below: str | None = None) -> None:
         self.name = name
         self.core = core
         self.arguments = arguments
         self.port = _free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="asyncmg-bench-")
+        self._folder = tempfile.TemporaryDirectory(prefix="asyncmg-bench-", dir=below)
+        self.folder = Path(self._folder.name)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         command = [sys.executable, str(self.program), self.name, str(self.port), *self.arguments]
-        with open(Path(self._folder.name, "stderr"), "wb") as stderr:
+        with open(self.folder / "stderr", "wb") as stderr:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                cwd=self._folder.name,
+                cwd=self.folder,
                 start_new_session=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, {self.core}),
             )
@@ -107,7 +110,7 @@ class RunningServer:
         raise CannotRun(f"did not come up within {START_TIMEOUT:g} s: {self._last_words()}")
 
     def _last_words(self) -> str:
-        text = Path(self._folder.name, "stderr").read_text(errors="replace")
+        text = (self.folder / "stderr").read_text(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1] if lines else "it said nothing"
 
@@ -160,6 +163,17 @@ class RunningServer:
                 if key in totals:
                     totals[key] += int(value) * 1024
         return Memory(rss=totals["Rss:"], uss=totals["Private_Clean:"] + totals["Private_Dirty:"])
+
+    def peak_memory(self) -> int:
+        """Return the bytes that its processes had resident at most, each in its own time."""
+        total = 0
+        for pid in self.pids():
+            try:
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            except (FileNotFoundError, ProcessLookupError):  # it has just ended
+                continue
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        return total
 
     def settled_memory(self) -> Memory:
         """Return the memory once it has stopped changing."""
