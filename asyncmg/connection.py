@@ -161,6 +161,9 @@ class Connection(HttpVerbs, WsVerbs):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self._owner.spawn(coro, f"{name}-{self.id}")
+
     def _call_handler(self, ev: int, data: Any) -> None:
         handler = self._handler or self._owner.default_handler
         if handler is None:

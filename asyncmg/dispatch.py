@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ class EventSink(Protocol):
 
     def switch_protocol(self, protocol: Any) -> None:
         """Another protocol object has taken the connection over (upgrade)."""
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a task for the protocol, and own it: what it raises is reported, and nobody forgets it."""
 
 
 class HandlerKind(Enum):
@@ -181,10 +184,11 @@ class CallbackSink:
         callback: called as ``callback(ev, data)``.
     """
 
-    __slots__ = ("_callback", "wants")
+    __slots__ = ("_callback", "_tasks", "wants")
 
     def __init__(self, callback: Callable[[int, Any], None]) -> None:
         self._callback = callback
+        self._tasks: set[asyncio.Task[None]] = set()
         self.wants = -1
 
     def handle_event(self, ev: int, data: Any) -> bool:
@@ -196,3 +200,9 @@ class CallbackSink:
 
     def switch_protocol(self, protocol: Any) -> None:
         """The callback stays."""
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -58,7 +58,7 @@ class BufferLimits:
     stall_timeout: float = 30.0  # no byte of a body received, or of our output taken, for so long
     min_rate: float = 240.0  # bytes/s of a body or of our output, averaged ...
     rate_grace: float = 5.0  # ... after this many seconds
-    max_turn_input: int = 64 << 10  # bytes handled per connection and loop turn, then it is the others' turn
+    max_turn_input: int = 64 << 10  # bytes per connection and turn (native bulk input: four times as many)
     max_unsent: int = 256 << 20  # native backend: output that the kernel has not taken, all connections together
     max_datagrams: int = 64  # received datagrams not yet handled; more are dropped, as UDP may
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import unquote_to_bytes
 
 from .cookies import parse_cookies
@@ -25,17 +25,49 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def _nothing() -> None:
+    """There is nobody to tell."""
+
+
+class ContentReader:
+    """Takes the content of one HTTP message as a stream; one of them is alive while somebody means to read on."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self._content.take_piece()
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Read no further."""
+        self._content.forget_reader(self)
+
+    def __del__(self) -> None:
+        # Not left to the event loop, as the end of a generator would be: a reply that comes next has to know.
+        self._content.forget_reader(self)
+
+
 class Content:
     """The content of one HTTP message while it is being received: buffered, or taken as a stream.
 
-    The protocol calls ``receive``, ``receive_end`` and ``fail``; a reader that takes the stream calls ``stream``.
+    The protocol calls ``receive``, ``receive_end`` and ``fail``; who takes the stream has a :class:`ContentReader`.
     """
 
     __slots__ = (
         "_chunks",
         "_error",
         "_on_begin",
+        "_on_left",
         "_on_taken",
+        "_reader",
         "_waiter",
         "forms",
         "has_ended",
@@ -50,6 +82,7 @@ class Content:
         high_water: int,
         on_begin: Callable[[], None],
         on_taken: Callable[[], None],
+        on_left: Callable[[], None] = _nothing,
         forms: FormLimits = DEFAULT_LIMITS.forms,
     ) -> None:
         self.forms = forms
@@ -58,11 +91,18 @@ class Content:
         self._error: Exception | None = None
         self._on_begin = on_begin  # somebody wants the content as a stream
         self._on_taken = on_taken  # the reader has taken what was held
+        self._on_left = on_left  # the reader will take no more
+        self._reader = 0  # the id() of who reads, 0: nobody (a reference would keep it alive)
         self.high_water = high_water
         self.is_taken = False
         self.has_ended = False
         self.held = 0  # bytes received and not yet taken
         self.total = 0  # bytes received
+
+    @property
+    def has_reader(self) -> bool:
+        """Somebody means to read on."""
+        return self._reader != 0
 
     @property
     def is_full(self) -> bool:
@@ -88,10 +128,22 @@ class Content:
     def begin_stream(self, message: HttpMessage) -> AsyncIterator[bytes]:
         if self._waiter is not None:
             raise BusyError("the content of this message is being read already")
+        reader = ContentReader(self)
+        self._reader = id(reader)
         if not self.is_taken:
             self.is_taken = True
             self._on_begin()
-        return self.stream()
+        return reader
+
+    def give_up_reader(self) -> None:
+        """Whoever reads will not go on, although its exception still holds what it reads with."""
+        self._reader = 0
+
+    def forget_reader(self, reader: ContentReader) -> None:
+        if self._reader == id(reader):
+            self._reader = 0
+            if not self.has_ended and self._error is None:
+                self._on_left()
 
     def take_all(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -104,24 +156,28 @@ class Content:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        while True:
-            if self._chunks:
-                data = self.take_all()
-                self._on_taken()
-                yield data
-            elif self._error is not None:
+    async def take_piece(self) -> bytes:
+        """Wait for the next piece; b"" at the end. Cancelling is safe: no byte is lost.
+
+        Raises:
+            BusyError: another task is waiting.
+            Exception: what :meth:`fail` was given.
+        """
+        while not self._chunks:
+            if self._error is not None:
                 raise self._error
-            elif self.has_ended:
-                return
-            else:
-                if self._waiter is not None:
-                    raise BusyError("the content of this message is being read already")
-                self._waiter = asyncio.get_running_loop().create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
+            if self.has_ended:
+                return b""
+            if self._waiter is not None:
+                raise BusyError("the content of this message is being read already")
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self.take_all()
+        self._on_taken()
+        return data
 
 
 class Framing(StrEnum):
@@ -216,10 +272,6 @@ def split_fields(section: bytes) -> list[Field]:
         return []
     lines = [line.partition(b":") for line in section.split(b"\r\n")]
     return [(name, value.strip(b" \t")) for name, _, value in lines]
-
-
-def _nothing() -> None:
-    """There is nobody to tell."""
 
 
 #: Stands where no content is being received.

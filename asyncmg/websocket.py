@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, Self
 
 from .addresses import Address
@@ -127,6 +127,9 @@ class WebSocket:
 
     def switch_protocol(self, protocol: Any) -> None:
         self.conn.switch_protocol(protocol)
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self.conn.spawn(coro, name)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

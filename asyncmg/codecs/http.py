@@ -336,12 +336,18 @@ def reason_phrase(status: int) -> str:
 
 
 def header_pairs(headers: HeadersArgument) -> Iterable[tuple[str, object]]:
-    """Bring the forms in which users give headers to one: pairs. Only CR LF and LF end a line of a str."""
+    """Bring the forms in which users give headers to one: pairs. Only CR LF and LF end a line of a str.
+
+    Raises:
+        InvalidHeader: a line of a str has no colon.
+    """
     if not headers:
         return []
     if isinstance(headers, str):
-        lines = [line for line in headers.replace("\r\n", "\n").split("\n") if line]
-        return [(name, value.lstrip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
+        lines = [line.partition(":") for line in headers.replace("\r\n", "\n").rstrip("\n").split("\n")]
+        if not all(colon for _, colon, _ in lines):
+            raise InvalidHeader(f"a line without a colon among the headers: {headers!r}")
+        return [(name, value.lstrip(" \t")) for name, _, value in lines]
     if isinstance(headers, Mapping):
         return headers.items()
     return headers

@@ -324,10 +324,10 @@ typedef struct amg_submission { /* followed by `length` bytes of payload; not al
                             * Payload: amg_ws_limits, and an amg_ws that has read what was received before */
 #define AMG_OP_SEND_FAR 13u /* like AMG_OP_SEND; payload: address and length, two uint64_t, of bytes that lie elsewhere
                              * and stay there until the submission is carried out */
-#define AMG_OP_SEND_FILE 14u /* like AMG_OP_SEND; arg: the descriptor of a regular file, which the engine duplicates;
-                              * payload: offset and length (at most 2^31), two uint64_t. The bytes are unsent ones, but
-                              * no memory is taken for them. A file that ends before them ends the connection: EIO.
-                              * Who uses it ignores SIGPIPE (Python does) */
+#define AMG_OP_SEND_FILE 14u /* like AMG_OP_SEND; arg: the descriptor of a regular file, which stays open until there is no
+                              * backlog, or AMG_CLOSED is told; payload: offset and length (at most 2^31), two uint64_t.
+                              * The bytes are unsent ones, but no memory is taken for them. A file that ends before them
+                              * ends the connection: EIO */
 
 typedef struct amg_notice { /* what a submission left behind */
     uint32_t conn;

@@ -5,11 +5,12 @@
 
 #if !defined(_WIN32)
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <signal.h>
 #include <sys/sendfile.h>
+#include <time.h>
 #endif
 
 /* -- backlog ------------------------------------------------------------------------------------------------------- */
@@ -32,7 +33,6 @@ void amg__sent(amg_engine *engine, amg__conn *conn, uint64_t n) {
         n -= length;
         conn->first = block->next;
         amg__unshare(block->shared);
-        if (block->file >= 0) close(block->file);
         free(block);
     }
     conn->last = NULL;
@@ -164,6 +164,27 @@ static ssize_t amg__copy_file(int fd, const amg__block *block, size_t n) {
     return amg__write(fd, &one, 1);
 }
 
+#if defined(__linux__)
+/* sendfile() without the SIGPIPE that it may raise: send() has a flag for that, this has none. */
+static ssize_t amg__sendfile(int fd, int file, off_t offset, size_t n) {
+    const struct timespec at_once = {0, 0};
+    sigset_t broken_pipe, before, pending;
+    int error, is_pending;
+    ssize_t sent;
+
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+    is_pending = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE); /* one of the program's own stays */
+    sent = sendfile(fd, file, &offset, n);
+    error = errno;
+    if (sent < 0 && error == EPIPE && !is_pending) (void)sigtimedwait(&broken_pipe, NULL, &at_once);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return sent;
+}
+#endif
+
 /* Send what the kernel takes of a file, but no more than is fair. The same. */
 static ssize_t amg__write_file(int fd, const amg__block *block) {
     size_t n = block->end - block->start;
@@ -171,8 +192,7 @@ static ssize_t amg__write_file(int fd, const amg__block *block) {
     if (n > AMG__FILE_TURN) n = AMG__FILE_TURN;
 #if defined(__linux__)
     {
-        off_t offset = (off_t)(block->offset + block->start);
-        ssize_t sent = sendfile(fd, block->file, &offset, n);
+        ssize_t sent = amg__sendfile(fd, block->file, (off_t)(block->offset + block->start), n);
         if (sent > 0) return sent;
         if (sent == 0) return -EIO; /* the file has become shorter */
         if (errno != EINVAL && errno != ENOSYS) return amg__is_again(errno) ? 0 : -errno;
@@ -216,20 +236,15 @@ int amg__send_file(amg_engine *engine, amg__conn *conn, int file, const uint8_t 
     uint64_t place[2] = {0, 0}; /* offset and length */
     amg__block *block;
     ssize_t n = 0;
-    int own;
 
     if (conn->kind != AMG_STREAM || conn->flags & (AMG__SHUTDOWN | AMG__CLOSING)) return 0;
     if (length == sizeof place) memcpy(place, data, sizeof place);
     if (place[1] == 0) return 0;
     if (place[1] > UINT32_C(1) << 31 || place[0] > INT64_MAX - place[1]) return EINVAL;
-    own = fcntl(file, F_DUPFD_CLOEXEC, 0);
-    if (own < 0) return errno;
+    if (file < 0) return EBADF;
     block = amg__new_block(conn, 0);
-    if (block == NULL) {
-        close(own);
-        return ENOMEM;
-    }
-    block->file = own;
+    if (block == NULL) return ENOMEM;
+    block->file = file;
     block->offset = place[0];
     block->end = (uint32_t)place[1];
     conn->unsent += place[1];

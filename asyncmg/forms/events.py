@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 
 class PartBegin:
     """A part begins: a field, or a file.
@@ -47,3 +49,10 @@ class PartEnd:
 PART_END = PartEnd()
 
 FormEvent = PartBegin | bytes | PartEnd
+
+
+async def close_chunks(chunks: AsyncIterator[bytes]) -> None:
+    """Read no further: whoever brings the content learns it now, not when an exception has been forgotten."""
+    aclose = getattr(chunks, "aclose", None)
+    if aclose is not None:
+        await aclose()

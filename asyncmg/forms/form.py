@@ -12,7 +12,7 @@ from asyncmg.fields import header_parameter
 from asyncmg.limits import FormLimits
 from asyncmg.pairs import Pairs
 
-from .events import FormEvent, PartBegin
+from .events import FormEvent, PartBegin, close_chunks
 from .multipart import MultipartParser, boundary_of
 from .uploads import MAX_IN_MEMORY, StrPath, TemporaryFile, UploadedFile, UploadWriter, safe_filename, target_of
 from .urlencoded import UrlencodedParser
@@ -105,14 +105,17 @@ async def read_form(
         RemoteProtocolError, LimitExceeded: as :func:`form_of`.
         OSError: the system cannot write a file.
     """
-    builder = _FormBuilder(content_type, limits, folder, MAX_IN_MEMORY, limits.max_fields_size)
     try:
-        async for data in chunks:
-            builder.receive_data(data)
-        return builder.complete()
-    except BaseException:
-        builder.discard()
-        raise
+        builder = _FormBuilder(content_type, limits, folder, MAX_IN_MEMORY, limits.max_fields_size)
+        try:
+            async for data in chunks:
+                builder.receive_data(data)
+            return builder.complete()
+        except BaseException:
+            builder.discard()
+            raise
+    finally:
+        await close_chunks(chunks)
 
 
 async def parts_of(content_type: str, chunks: AsyncIterator[bytes], limits: FormLimits) -> AsyncIterator[FormPart]:
@@ -131,9 +134,12 @@ async def parts_of(content_type: str, chunks: AsyncIterator[bytes], limits: Form
     Raises:
         RemoteProtocolError, LimitExceeded: as :func:`form_of`, also while a part is read.
     """
-    source = _PartSource(_parser_of(content_type, limits), chunks, limits)
-    while (begin := await source.next_part()) is not None:
-        yield FormPart(begin, source)
+    try:
+        source = _PartSource(_parser_of(content_type, limits), chunks, limits)
+        while (begin := await source.next_part()) is not None:
+            yield FormPart(begin, source)
+    finally:
+        await close_chunks(chunks)
 
 
 class FormPart:

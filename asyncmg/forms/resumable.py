@@ -14,6 +14,7 @@ from pathlib import Path
 
 from asyncmg.errors import LimitExceeded, RemoteProtocolError
 
+from .events import close_chunks
 from .uploads import StrPath, safe_filename
 
 _OFFSET = re.compile(r"[0-9]{1,18}")
@@ -89,16 +90,19 @@ async def store_stream(
     Raises:
         as :func:`store_piece`; of a piece that would be too much nothing is written.
     """
-    position = _offset(offset)
-    _check_size(position, max_size)
-    fd = _open(folder, name, position, mode)
     try:
-        async for data in chunks:
-            _check_size(position + len(data), max_size)
-            position = _append(fd, position, data)
-        return position
+        position = _offset(offset)
+        _check_size(position, max_size)
+        fd = _open(folder, name, position, mode)
+        try:
+            async for data in chunks:
+                _check_size(position + len(data), max_size)
+                position = _append(fd, position, data)
+            return position
+        finally:
+            os.close(fd)
     finally:
-        os.close(fd)
+        await close_chunks(chunks)
 
 
 def stored_size(folder: StrPath, name: str) -> int:

@@ -28,6 +28,7 @@ COMPRESSIBLE_TYPES = (
 )
 
 _NEVER = frozenset({204, 206, 304})  # no content, or a part of one
+_SPOILED = ("Content-Encoding", "Content-Digest", "Content-MD5", "Digest")  # what would not be true of it any more
 
 
 def compress(
@@ -136,7 +137,7 @@ class _Compressor:
         """Nothing to do."""
 
     def _is_compressible(self, draft: ReplyDraft) -> bool:
-        if draft.is_file or draft.status in _NEVER or draft.header("Content-Encoding") is not None:
+        if draft.is_file or draft.status in _NEVER or any(draft.header(name) is not None for name in _SPOILED):
             return False
         if "no-transform" in list_items(_joined(draft.headers, "cache-control").lower()):
             return False  # RFC 9111 section 5.2.2.6

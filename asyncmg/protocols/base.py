@@ -15,7 +15,9 @@ How a connection ends::
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from enum import StrEnum
 from typing import Any, cast
 
@@ -572,6 +574,16 @@ class BaseProtocol(asyncio.Protocol):
         self.output.discard()
         self.output.is_held = True
         self.transport.abort()
+
+    def reset(self) -> None:
+        """Abort so that the peer sees that it was no orderly end."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass  # a Unix socket, or one that is gone
+        self.abort()
 
     def _end_unconnected(self) -> None:
         if self.phase is _UNCONNECTED:

@@ -19,18 +19,21 @@ from asyncmg.codecs.http import (
     encode_chunk,
     encode_fields,
     header_pairs,
+    reason_phrase,
 )
 from asyncmg.errors import (
     ConnectionClosed,
     LocalProtocolError,
+    RemoteProtocolError,
 )
+from asyncmg.events import MG_EV_ERROR
 from asyncmg.files.reply import FileReply, StaticFolder
 from asyncmg.messages import HttpMessage
 
 from .base import BaseProtocol, Phase
 from .http_exchanges import HttpExchanges
 from .http_filters import ReplyFilter
-from .http_reply import declared_length, encode_part_head, encode_sse, upgrade_head
+from .http_reply import declared_length, encode_sse, encode_trailers, upgrade_head
 from .http_small import SMALL_REPLIES
 from .http_source import AsyncSource, ContentSource, FileSource, IteratorSource
 from .http_states import RECEIVE, Receiving, Sending, require_due
@@ -66,7 +69,7 @@ class HttpProtocol(HttpExchanges):
         Content-Length is among the headers, another number of bytes cuts the connection, so that the peer notices.
         """
         if type(body) not in _BODY_TYPES and (source := self._source_of(body)) is not None:
-            self._reply_source(status, source, headers, declared_length(encode_fields(headers)))
+            self._reply_source(status, source, headers)
             return
         sender = self._sender
         if (
@@ -84,13 +87,17 @@ class HttpProtocol(HttpExchanges):
     def _source_of(self, body: Any) -> ContentSource | None:
         if hasattr(body, "__aiter__"):
             chunks: AsyncIterator[bytes | str] = aiter(body)
-            return AsyncSource(chunks, self.loop)
+            return AsyncSource(chunks, self.sink.spawn)
         return IteratorSource(body) if isinstance(body, Iterator) else None
 
-    def _reply_source(self, status: int, source: ContentSource, headers: HeadersArgument, length: int | None) -> None:
+    def _reply_source(
+        self, status: int, source: ContentSource, headers: HeadersArgument, length: int | None = None
+    ) -> None:
         try:
             self._require_open()
-        except ConnectionClosed:
+            if length is None:
+                length = declared_length(encode_fields(headers))
+        except BaseException:
             source.close()
             raise
         self._sender.reply_source(status, source, headers, length, closes=self._must_close())
@@ -143,7 +150,7 @@ class HttpProtocol(HttpExchanges):
         """Whether the connection ends behind the reply that begins now."""
         content_is_due = self._receiving in (Receiving.HANDLING, Receiving.CONTENT)
         # The rest of a content that nobody has taken will not be read.
-        return content_is_due and self._request.framing is not Framing.NONE and not self._content.is_taken
+        return content_is_due and self._request.framing is not Framing.NONE and not self._content.has_reader
 
     def _require_open(self) -> None:
         if self.phase is not _OPEN:
@@ -152,12 +159,33 @@ class HttpProtocol(HttpExchanges):
     def handle_handler_error(self, error: Exception) -> None:
         if self.role is Role.CLIENT or self.phase is not _OPEN:
             return
+        self._content.give_up_reader()
         if self._sender.state is Sending.DUE:
-            self.reply(500, "500 Internal Server Error\n")
+            # What it has found wrong with the request, a form for example, is the peer's fault.
+            is_theirs = isinstance(error, RemoteProtocolError) and 400 <= error.wire_code < 500
+            status = error.wire_code if isinstance(error, RemoteProtocolError) and is_theirs else 500
+            try:
+                self.reply(status, f"{status} {reason_phrase(status)}\n")
+            except LocalProtocolError as exc:  # a reply filter has made something that cannot be sent
+                self.loop.call_exception_handler({"message": "no reply could be made", "exception": exc})
+                self.abort()
         elif self._sender.is_answering:
             # The reply cannot be completed: cutting it short is the only honest sign (RFC 9112 section 8).
             self._content.fail(ConnectionClosed("closed because a handler raised"))
+            self._cut_short()
+
+    def _cut_short(self) -> None:
+        """End a connection whose reply is incomplete, so that the peer cannot take it for complete."""
+        if self._sender.is_close_delimited:
+            self.reset()
+        else:
             self.abort()
+
+    def handle_reply_failure(self, error: Exception) -> None:
+        """The reply cannot be completed."""
+        if self.phase is _OPEN:
+            self.emit(MG_EV_ERROR, error)
+            self._cut_short()
 
     def http_chunk(self, data: bytes) -> bool:
         """Send one piece of a streamed reply; empty data ends it. False: the slow-client policy has dropped it.
@@ -189,7 +217,7 @@ class HttpProtocol(HttpExchanges):
         if self._sender.state is Sending.RAW:
             self.send(LAST_CHUNK)
         else:
-            self._sender.stream.finish([line for _, line in encode_fields(trailers)])
+            self._sender.stream.finish(encode_trailers(trailers))
 
     def http_sse(
         self, event_type: str, data: str | None, event_id: str = "", retry: int | None = None, comment: str = ""
@@ -197,8 +225,8 @@ class HttpProtocol(HttpExchanges):
         """Send one server-sent event on a streamed reply."""
         return self.http_chunk(encode_sse(event_type, data, event_id, retry, comment))
 
-    def http_part(self, data: bytes, headers: HeadersArgument) -> bool:
-        """Send one part of a multipart stream.
+    def http_part(self, data: bytes, headers: HeadersArgument, *, goes_ahead: bool) -> bool:
+        """Send one part of a multipart stream (see :meth:`ReplyStream.write_part`).
 
         Raises:
             LocalProtocolError: no multipart stream has been begun.
@@ -208,10 +236,10 @@ class HttpProtocol(HttpExchanges):
         stream = self._sender.stream
         if not stream.boundary:
             raise LocalProtocolError("begin a stream of parts first: reply_stream() with multipart/...")
-        head = encode_part_head(headers, len(data))
+        head = b"".join(line for name, line in encode_fields(headers) if name != b"content-length")
         is_admitted = self.admit()
         if is_admitted:
-            stream.write_part(head, data)
+            stream.write_part(head, data, goes_ahead=goes_ahead)
         return is_admitted
 
     def handle_writable(self) -> None:
@@ -226,12 +254,19 @@ class HttpProtocol(HttpExchanges):
             self._sender.announce_close()
             if self._sender.is_producing:
                 return  # the connection ends when the content that is being sent is complete
+            self._sender.stop_pings()
         super().drain()
 
     # -- raw bytes -----------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> bool:
-        """Send bytes as they are: a client's request, or a reply that the user frames."""
+        """Send bytes as they are: a client's request, or a reply that the user frames.
+
+        Raises:
+            LocalProtocolError: a reply is being made of an iterator: they would get into the middle of it.
+        """
+        if self._sender.is_producing:
+            raise LocalProtocolError("this request is being replied to with an iterator")
         if not super().send(data):
             return False
         if self.role is Role.CLIENT:

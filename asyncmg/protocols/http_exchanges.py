@@ -335,7 +335,13 @@ class HttpExchanges(BaseProtocol):
 
     def _begin_content(self) -> Content:
         high_water = self.limits.buffers.send_high_water
-        self._content = Content(high_water, self._handle_headers_handled, self._handle_content_taken, self.limits.forms)
+        self._content = Content(
+            high_water,
+            self._handle_headers_handled,
+            self._handle_content_taken,
+            self._handle_content_left,
+            self.limits.forms,
+        )
         return self._content
 
     def _begin_message(self, message: HttpMessage) -> None:
@@ -361,8 +367,12 @@ class HttpExchanges(BaseProtocol):
         if is_done and sender.closes and head.framing is not Framing.NONE:
             self._stop_reading()
             return
-        if head.expects_continue and sender.state is _S_DUE and not self._codec.buffered:
-            self.output.write(CONTINUE)
+        if head.expects_continue and not self._codec.buffered:
+            if sender.state is _S_DONE:  # whoever waits for a 100 sends no content behind this reply
+                self._stop_reading()
+                return
+            if sender.state is _S_DUE:
+                self.output.write(CONTINUE)
         self._content_since = self.loop.time()
         if self.role is _CLIENT and self._message is not None and self._is_switching(self._message.status()):
             self._receiving = RECEIVE[self._receiving, "switch"]
@@ -407,6 +417,16 @@ class HttpExchanges(BaseProtocol):
             self._content_since += self.loop.time() - self._unread_since
             self.resume_reading(Pause.CONTENT)
         self._pump()  # what has come with it waits in the codec
+
+    def _handle_content_left(self) -> None:
+        """The reader of a streamed content will take no more."""
+        self.loop.call_soon(self._stop_unless_read)
+
+    def _stop_unless_read(self) -> None:
+        """When the reply is complete nobody waits for the rest of the content."""
+        is_done = self.role is _SERVER and self._sender.state is _S_DONE
+        if is_done and self._receiving is _R_CONTENT and not self._content.has_reader and self.phase is _OPEN:
+            self._stop_reading()
 
     def _handle_end(self, record: EndOfMessage) -> None:
         message = self._message
@@ -582,7 +602,7 @@ class HttpExchanges(BaseProtocol):
                 self._idle_since = self.loop.time()
             else:
                 self._next_message()
-        elif self._receiving is _R_CONTENT and self._content.is_taken:
+        elif self._receiving is _R_CONTENT and self._content.has_reader:
             # The reply is complete before the content is: its reader may go on, but not for ever.
             self.deadlines.set("unread", self.loop.time() + self.limits.buffers.stall_timeout, self._stop_reading)
         elif self._receiving is _R_CONTENT and self._sender.closes:
@@ -590,8 +610,7 @@ class HttpExchanges(BaseProtocol):
 
     def handle_reply_failure(self, error: Exception) -> None:
         """The reply cannot be completed."""
-        if self.phase is _OPEN:
-            self.fail(error)
+        self.fail(error)
 
     def _stop_reading(self) -> None:
         """Leave the rest of the content unread and end the connection."""

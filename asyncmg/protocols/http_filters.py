@@ -71,7 +71,7 @@ class ReplyDraft:
 
 
 class ReplyFilter(Protocol):
-    """Looks at the reply to one request. Neither method may raise."""
+    """Looks at the reply to one request. What its methods raise is reported, and stops nothing."""
 
     def begin_reply(self, message: HttpMessage, draft: ReplyDraft) -> None:
         """The reply is about to be framed. The filter added last is asked first."""

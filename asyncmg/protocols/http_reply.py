@@ -29,6 +29,13 @@ _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _EVENT_STREAM = b"content-type: text/event-stream"
 
+# What a recipient needs to know before the content (RFC 9110 section 6.5.1).
+_NO_TRAILERS = frozenset(
+    b"authorization cache-control connection content-encoding content-length content-range content-type expect host"
+    b" keep-alive max-forwards pragma proxy-authenticate proxy-authorization range set-cookie te trailer"
+    b" transfer-encoding upgrade www-authenticate".split()
+)
+
 # Lines that a user may name but that are ours to write.
 _FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
@@ -267,6 +274,19 @@ def upgrade_head(token: str, headers: HeadersArgument) -> bytes:
     )
 
 
+def encode_trailers(trailers: HeadersArgument) -> list[bytes]:
+    """Encode trailer fields.
+
+    Raises:
+        InvalidHeader: one may not be a trailer (RFC 9110 section 6.5.1), or cannot be sent.
+    """
+    fields = encode_fields(trailers)
+    for name, _ in fields:
+        if name in _NO_TRAILERS:
+            raise InvalidHeader(f"{name.decode()} cannot be a trailer: it says how the message is to be read")
+    return [line for _, line in fields]
+
+
 def encode_sse(
     event_type: str, data: str | None, event_id: str = "", retry: int | None = None, comment: str = ""
 ) -> bytes:
@@ -296,9 +316,3 @@ def encode_sse(
 
 def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-
-
-def encode_part_head(headers: HeadersArgument, length: int) -> bytes:
-    """Encode the header of one part of a multipart stream, its Content-Length included (RFC 2046 section 5.1)."""
-    lines = [line for name, line in encode_fields(headers) if name != b"content-length"]
-    return b"".join((*lines, b"Content-Length: %d\r\n" % length))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from asyncmg.codecs.choice import CodecFactory
 from asyncmg.codecs.http import HeadersArgument, RequestHead, WholeRequest, header_pairs
 from asyncmg.errors import LocalProtocolError
+from asyncmg.fields import header_parameter
 from asyncmg.limits import Limits
 from asyncmg.messages import HttpMessage
 
@@ -121,6 +122,11 @@ class ReplySender:
     def is_producing(self) -> bool:
         """Content is being taken from a source."""
         return self._stream is not None and self._stream.is_producing
+
+    @property
+    def is_close_delimited(self) -> bool:
+        """The end of the connection is the end of the content that is being sent."""
+        return self._stream is not None and self._stream.is_close_delimited
 
     def begin_request(self, request: Request, closes: bool) -> None:
         """A request has arrived: a reply to it is due."""
@@ -313,13 +319,16 @@ class ReplySender:
         """Reply to a request that cannot be read any further; the connection ends behind it."""
         # Of a request that broke in its head nothing is known, not even the method.
         request = NO_REQUEST if self.state is Sending.IDLE else self._request
+        if self._filters and self.state is Sending.DUE:
+            framed, _ = self._frame(status, body, None, closes=True, streams=False)
+        else:
+            framed = frame_reply(request, status, body, None, closes=True)
         self.state = SEND[self.state, "refuse"]
-        framed = frame_reply(request, status, body, None, closes=True)
         self.closes = True
         self._head_length = 0
         self._output.write(framed.head)
         self._output.write(framed.body)
-        self.end_filters(status, len(framed.body), True)
+        self.end_filters(framed.status, len(framed.body), True)
 
     def begin_upgrade(self, head: bytes) -> None:
         """Send the head of a 101: what follows belongs to another protocol."""
@@ -351,9 +360,12 @@ class ReplySender:
         return stream
 
     def begin_multipart(self, status: int, content_type: str, headers: HeadersArgument, closes: bool) -> None:
-        """Begin a stream of parts, with a boundary that none of them can know."""
-        boundary = secrets.token_hex(16)
-        pairs = [("Content-Type", f"{content_type}; boundary={boundary}"), *header_pairs(headers)]
+        """Begin a stream of parts; without a boundary among the parameters, with one that no part can know."""
+        boundary = header_parameter(content_type, "boundary") or ""
+        if not boundary:
+            boundary = secrets.token_hex(16)
+            content_type = f"{content_type}; boundary={boundary}"
+        pairs = [("Content-Type", content_type), *header_pairs(headers)]
         self.reply(status, b"", pairs, closes, streams=True)
         if self._stream is not None:
             self._stream.boundary = boundary.encode()
@@ -362,6 +374,11 @@ class ReplySender:
         """There is room: go on with content from a source."""
         if self._stream is not None:
             self._stream.produce()
+
+    def stop_pings(self) -> None:
+        """Nothing more is to be sent but what the user sends."""
+        if self._stream is not None:
+            self._stream.stop_pings()
 
     def handle_stream_end(self) -> None:
         stream, self._stream = self._stream, None

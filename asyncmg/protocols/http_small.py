@@ -13,7 +13,7 @@ from asyncmg.codecs.http import header_pairs
 from asyncmg.files.content import FileChanged
 from asyncmg.files.reply import FileReply
 
-from .http_reply import NO_REQUEST, frame_reply
+from .http_reply import NO_REQUEST, ReplyFraming, frame_reply
 
 _MAX_FILE = 128 << 10  # bytes of a file that is small
 _MAX_SIZE = 2 << 20  # bytes kept in all
@@ -72,8 +72,10 @@ class SmallReplies:
         except (OSError, FileChanged):
             return None  # the long way tells the peer
         headers = [*reply.headers, *header_pairs(extra_headers)]
-        head = frame_reply(NO_REQUEST, reply.status, data, headers, closes=False).head
-        kept = _SmallReply(reply.path, info, head, data)
+        framed = frame_reply(NO_REQUEST, reply.status, data, headers, closes=False)
+        if framed.closes or framed.framing is not ReplyFraming.WHOLE:
+            return None
+        kept = _SmallReply(reply.path, info, framed.head, data)
         self._size += len(kept.piece) + len(key[2])
         if self._size <= _MAX_SIZE:
             self._replies[key] = kept

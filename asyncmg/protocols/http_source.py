@@ -7,14 +7,19 @@ frames them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Protocol
 
+from asyncmg.errors import AsyncmgError
 from asyncmg.files.content import FileContent, OpenFile
 
 _TURN_BUDGET = 256 << 10  # bytes per loop turn: then it is the others' turn
+_PIECE_COST = 1 << 10  # bytes that a piece counts for, beside its own: many small ones take time as well
 _FILE_PIECE = 64 << 10  # bytes read at once
 _FILE_SEGMENT = 16 << 20  # bytes that a transport which sends files gets at once
+
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 
 
 class ContentSink(Protocol):
@@ -73,11 +78,12 @@ class IteratorSource(ContentSource):
     def produce(self, sink: ContentSink) -> bool:
         taken = 0
         while taken < _TURN_BUDGET:
-            piece = next(self._chunks, None)
-            if piece is None:
+            try:
+                piece = next(self._chunks)
+            except StopIteration:
                 return True
             sink.write_content(piece)
-            taken += len(piece)
+            taken += len(piece) + _PIECE_COST
         return False
 
     def close(self) -> None:
@@ -90,18 +96,23 @@ class AsyncSource(ContentSource):
     """Content from an async iterator, taken by a task of its own that waits while the peer is behind.
 
     Cancelled, with the iterator's ``aclose()`` awaited, when the connection ends early.
+
+    Args:
+        chunks: the iterator.
+        spawn: runs the task, and owns it.
     """
 
-    __slots__ = ("_chunks", "_loop", "_task")
+    __slots__ = ("_chunks", "_is_closed", "_spawn", "_task")
 
-    def __init__(self, chunks: AsyncIterator[bytes | str], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes | str], spawn: Spawn) -> None:
         self._chunks = chunks
-        self._loop = loop
+        self._spawn = spawn
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def produce(self, sink: ContentSink) -> None:
         if self._task is None:
-            self._task = self._loop.create_task(self._run(sink), name="asyncmg-content")
+            self._task = self._spawn(self._run(sink), "asyncmg-content")
 
     async def _run(self, sink: ContentSink) -> None:
         error: Exception | None = None
@@ -111,25 +122,30 @@ class AsyncSource(ContentSource):
                     sink.write_content(piece)
                     await sink.wait_for_room()
             finally:
-                aclose = getattr(self._chunks, "aclose", None)
-                if aclose is not None:
-                    await aclose()
+                await self._close_chunks()
+        except asyncio.CancelledError as exc:
+            if self._is_closed:
+                raise
+            # Not ours: of something that the iterator has awaited, or of somebody who ends all tasks.
+            error = AsyncmgError("the content's iterator was cancelled")
+            error.__cause__ = exc
         except Exception as exc:
+            if self._is_closed:
+                raise  # nobody waits for the content: who owns the task reports it
             error = exc
-        self._task = None
         sink.end_content(error)
 
+    async def _close_chunks(self) -> None:
+        aclose = getattr(self._chunks, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
     def close(self) -> None:
+        self._is_closed = True
         if self._task is not None:
             self._task.cancel()
-        else:
-            self._loop.create_task(_aclose(self._chunks), name="asyncmg-content-close")
-
-
-async def _aclose(chunks: AsyncIterator[bytes | str]) -> None:
-    aclose = getattr(chunks, "aclose", None)
-    if aclose is not None:
-        await aclose()
+        elif hasattr(self._chunks, "aclose"):
+            self._spawn(self._close_chunks(), "asyncmg-content-close")
 
 
 class FileSource(ContentSource):

@@ -16,6 +16,7 @@ from .http_reply import FramedReply, ReplyFraming
 from .http_source import NO_SOURCE, ContentSource
 from .output import Output
 
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _PING = b":\n\n"  # a comment: browsers do nothing about it (HTML standard, section 9.2.7)
 
 
@@ -49,6 +50,7 @@ class ReplyStream:
         "_encoder",
         "_framing",
         "_has_parts",
+        "_head_ahead",
         "_left",
         "_loop",
         "_output",
@@ -79,12 +81,18 @@ class ReplyStream:
         self._pinger: Pinger | None = None
         self.boundary = b""  # of a multipart stream
         self._has_parts = False
+        self._head_ahead = b""  # of the part that comes next, when it has been sent
         self.size = 0
 
     @property
     def is_producing(self) -> bool:
         """Content is being taken from a source."""
         return self._source is not NO_SOURCE
+
+    @property
+    def is_close_delimited(self) -> bool:
+        """The end of the connection is the end of the content."""
+        return self._framing is ReplyFraming.CLOSE
 
     # -- what sources and users call -------------------------------------------------------------------------------
 
@@ -98,7 +106,7 @@ class ReplyStream:
             if self._left < 0:
                 raise LocalProtocolError("more content than its announced length")
         if self._pinger is not None:
-            self._pinger.touch()
+            self._pinger.touch(data)
         if self._encoder is not None:
             data = self._encoder.encode(data)
             if not data:
@@ -111,11 +119,31 @@ class ReplyStream:
         self.size += len(data)
         self._output.write(encode_chunk(data) if self._framing is ReplyFraming.CHUNKED else data)
 
-    def write_part(self, head: bytes, data: bytes) -> None:
-        """Send one part of a multipart stream, and the delimiter behind it: so the part can be shown at once."""
-        before = b"" if self._has_parts else b"--" + self.boundary
+    def write_part(self, head: bytes, data: bytes, *, goes_ahead: bool) -> None:
+        """Send one part of a multipart stream.
+
+        Args:
+            head: its header lines.
+            data: its content.
+            goes_ahead: the delimiter behind it and the head of the next part, the same one, leave together with it:
+                browsers show a picture only when they have seen those. Decided by the first part.
+
+        Raises:
+            LocalProtocolError: the head that has gone ahead is another one.
+        """
+        if self._head_ahead and self._head_ahead != head:
+            raise LocalProtocolError("the parts of this stream have the header of the first one: give that one headers")
+        if self._head_ahead:
+            before = b""
+        elif self._has_parts or not goes_ahead:
+            head = b"%bContent-Length: %d\r\n" % (head, len(data))
+            before = b"--%b\r\n%b\r\n" % (self.boundary, head)
+        else:
+            self._head_ahead = head
+            before = b"--%b\r\n%b\r\n" % (self.boundary, head)
+        behind = b"--%b\r\n%b\r\n" % (self.boundary, head) if self._head_ahead else b""
         self._has_parts = True
-        self.write_content(b"%b\r\n%b\r\n%b\r\n--%b" % (before, head, data, self.boundary))
+        self.write_content(b"%b%b\r\n%b" % (before, data, behind))
 
     @property
     def sends_files(self) -> bool:
@@ -131,6 +159,8 @@ class ReplyStream:
         self._output.flush()
         if not await self._output.wait():
             await asyncio.sleep(0)
+        if not self.is_producing:
+            raise ConnectionClosed("Connection has been closed")
 
     def end_content(self, error: Exception | None) -> None:
         if not self.is_producing:
@@ -182,7 +212,7 @@ class ReplyStream:
         if self._left and self._framing is not ReplyFraming.SILENT:
             raise LocalProtocolError(f"content ended {self._left} bytes before its announced length")
         if self.boundary:
-            self.write_content(b"--\r\n" if self._has_parts else b"--%b--\r\n" % self.boundary)
+            self.write_content(b"%b--%b--\r\n" % (b"\r\n" if self._head_ahead else b"", self.boundary))
         if self._encoder is not None:
             rest = self._encoder.finish()
             if rest:
@@ -209,7 +239,8 @@ class ReplyStream:
 
         Proxies keep the connection, and a peer that is gone is noticed.
         """
-        self._pinger = Pinger(self, deadlines, interval, self._loop)
+        if self._left is None:  # a comment would count
+            self._pinger = Pinger(self, deadlines, interval, self._loop)
 
     def stop_pings(self) -> None:
         if self._pinger is not None:
@@ -224,7 +255,7 @@ class ReplyStream:
 class Pinger:
     """Watches the silence of a stream of events."""
 
-    __slots__ = ("_deadlines", "_interval", "_last", "_loop", "_stream")
+    __slots__ = ("_deadlines", "_interval", "_is_between_events", "_last", "_loop", "_stream")
 
     def __init__(
         self, stream: ReplyStream, deadlines: Deadlines, interval: float, loop: asyncio.AbstractEventLoop
@@ -234,17 +265,21 @@ class Pinger:
         self._interval = interval
         self._loop = loop
         self._last = loop.time()
+        self._is_between_events = True
         deadlines.set("ping", self._last + interval, self._look)
 
-    def touch(self) -> None:
-        """Something was sent."""
+    def touch(self, data: bytes) -> None:
+        """Something is being sent."""
         self._last = self._loop.time()
+        # An event that comes in pieces must not get a comment into a line of its own.
+        self._is_between_events = data.endswith(_EVENT_ENDS)
 
     def _look(self) -> None:
         now = self._loop.time()
         if now + 0.001 >= self._last + self._interval:
             self._last = now
-            self._stream.ping()
+            if self._is_between_events:
+                self._stream.ping()
         self._deadlines.set("ping", self._last + self._interval, self._look)
 
     def stop(self) -> None:

@@ -182,14 +182,14 @@ class Output:
         return type(self.transport) is NativeTransport
 
     def send_file(self, file: OpenFile, offset: int, length: int) -> None:
-        """Hand over what has been collected, and a part of a file behind it."""
+        """Hand over what has been collected, and a part of a file behind it; only when ``sends_files``."""
         self.flush()
         transport = self.transport
-        if isinstance(transport, NativeTransport):
-            self.written += length
-            transport.send_file(file, offset, length)
-            if self.tells_owner:
-                self._owner.handle_flushed(length)
+        assert isinstance(transport, NativeTransport)
+        self.written += length
+        transport.send_file(file, offset, length)
+        if self.tells_owner:
+            self._owner.handle_flushed(length)
 
     def tell(self, size: int) -> None:
         """So many bytes have been handed to the transport by somebody else."""
@@ -277,8 +277,8 @@ class Output:
     def _watch(self) -> None:
         """Look after a peer that does not take our output: no byte for stall_timeout, or fewer than min_rate."""
         now = self._loop.time()
-        self._base = (self._taken(), now)
         self._deadlines.set("write", now + min(self._limits.rate_grace, self._limits.stall_timeout), self._check)
+        self._base = (self._taken(), now)
 
     def _taken(self) -> int:
         return self.written - self.transport.get_write_buffer_size() - unsent_bytes(self.transport)

@@ -87,6 +87,7 @@ class NativeTransport(asyncio.Transport):
         "_deadline",
         "_deadline_at",
         "_export",
+        "_files",
         "_held",
         "_high",
         "_is_closing",
@@ -124,6 +125,7 @@ class NativeTransport(asyncio.Transport):
         self._deadline: Callable[[], None] | None = None
         self._deadline_at = 0.0
         self._export: Callable[[], bytes] | None = None  # the input will be frames
+        self._files: list[OpenFile] = []  # that the engine may still be sending
 
     @property
     def backend(self) -> Engine:
@@ -230,6 +232,8 @@ class NativeTransport(asyncio.Transport):
         if self._noticed > self._backend.polled:
             return  # what a submission in this turn has left behind is newer
         self._backlog = unsent
+        if self._files and not unsent:
+            self._files.clear()
         if self._is_full and unsent <= self._low:
             self._is_full = False
             self._tell(self._protocol.resume_writing)
@@ -258,6 +262,7 @@ class NativeTransport(asyncio.Transport):
         self._conn = _NO_CONN  # the number may soon be another's
         self._backlog = 0
         self._deadline = None
+        self._files.clear()
         if self._sock is not None:
             self._sock.close()
         self._protocol.connection_lost(OSError(error, os.strerror(error)) if error else None)
@@ -300,7 +305,7 @@ class NativeTransport(asyncio.Transport):
         A file that ends before that breaks the connection.
 
         Args:
-            file: of a regular file; it may be let go of at once.
+            file: a regular one; it is kept open as long as it takes.
             offset, length: in bytes; at most 2^31.
         """
         if self._is_ending or self._is_closing:
@@ -313,7 +318,7 @@ class NativeTransport(asyncio.Transport):
             self._pending = length
         backend.pieces.append(_pack(AMG_OP_SEND_FILE, 0, self._conn, 16, file.fd))
         backend.pieces.append(_pack_far(offset, length))
-        backend.far.append(file)  # the engine has a descriptor of its own from then on
+        self._files.append(file)
         if not backend.in_turn:
             backend.flush()
 
@@ -386,14 +391,17 @@ class NativeTransport(asyncio.Transport):
         return protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``peername``, ``sockname`` or ``socket`` (a duplicate, closed with the connection), or the default."""
+        """Return ``peername``, ``sockname`` or ``socket`` (a duplicate, closed with the connection), or the default.
+
+        ``fileno`` is the engine's descriptor, to look at.
+        """
         if name == "peername":
             if self._peername is None:
                 self._peername = decode_sockaddr(self._peer)
             return self._peername
-        fd = self._backend.fileno(self._conn) if name in ("sockname", "socket") else -1
-        if fd < 0:
-            return default
+        fd = self._backend.fileno(self._conn) if name in ("sockname", "socket", "fileno") else -1
+        if fd < 0 or name == "fileno":
+            return default if fd < 0 else fd
         if name == "sockname":
             borrowed = socket.socket(fileno=fd)
             try:

@@ -34,11 +34,14 @@ def unsent_bytes(transport: asyncio.BaseTransport) -> int:
     """Bytes that the kernel holds and the peer has not acknowledged; 0 where the system does not tell."""
     if _TIOCOUTQ is None:
         return 0
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return 0
     try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), _TIOCOUTQ, b"\0\0\0\0"))[0])
+        fd = transport.get_extra_info("fileno")  # of the engine: its transports make a duplicate for a socket
+        if fd is None:
+            sock = transport.get_extra_info("socket")
+            if sock is None:
+                return 0
+            fd = sock.fileno()
+        return int(struct.unpack("i", fcntl.ioctl(fd, _TIOCOUTQ, b"\0\0\0\0"))[0])
     except (OSError, ValueError):
         return 0
 

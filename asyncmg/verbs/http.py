@@ -27,7 +27,8 @@ _MAX_FOLDERS = 64  # whose options serve_dir() remembers
 
 
 def _bytes(data: str | bytes) -> bytes:
-    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(data)
+    # memoryview refuses an int, of which bytes() would make as many NULs.
+    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(memoryview(data))
 
 
 class HttpVerbs:
@@ -169,14 +170,16 @@ class HttpVerbs:
         Args:
             data: the part's content.
             content_type: of the part.
-            headers: further ones of the part.
+            headers: further ones of the part. None, for the first part: all parts have the same header, and that of
+                the next one leaves together with each. Browsers show a picture only then; otherwise they are one late.
 
         Raises:
             ConnectionClosed: the connection is closed.
-            LocalProtocolError: no multipart stream has been begun.
+            LocalProtocolError: no multipart stream has been begun, or its parts have another header.
             InvalidHeader: as in :meth:`reply`.
         """
-        return self._http().http_part(_bytes(data), [("Content-Type", content_type), *header_pairs(headers)])
+        pairs = [("Content-Type", content_type), *header_pairs(headers)]
+        return self._http().http_part(_bytes(data), pairs, goes_ahead=headers is None)
 
     def http_end(self, trailers: HeadersArgument = None) -> None:
         """End a streamed reply.
@@ -281,15 +284,15 @@ class HttpVerbs:
         """
         folder = _folder(
             os.fspath(root_dir),
-            mime_types,
-            os.fspath(page404),
-            prefix,
-            listing,
-            follow_symlinks,
-            index if isinstance(index, str | tuple) else tuple(index),
-            hidden,
-            precompressed,
-            cache_control,
+            mime_types=mime_types,
+            page404=os.fspath(page404),
+            prefix=prefix,
+            listing=listing,
+            follow_symlinks=follow_symlinks,
+            index=index if isinstance(index, str) else tuple(index),
+            precompressed=precompressed,
+            cache_control=cache_control,
+            hidden=hidden,
         )
         self.serve_folder(folder, message, extra_headers)
 
@@ -362,28 +365,4 @@ def _with_cookies(headers: HeadersArgument, cookies: Cookies | None) -> HeadersA
     return [*header_pairs(headers), *set_cookie_headers(cookies)] if cookies else headers
 
 
-@functools.lru_cache(_MAX_FOLDERS)
-def _folder(
-    root: str,
-    mime_types: str,
-    page404: str,
-    prefix: str,
-    listing: bool,
-    follow_symlinks: bool,
-    index: str | tuple[str, ...],
-    hidden: bool,
-    precompressed: bool,
-    cache_control: str,
-) -> StaticFolder:
-    return StaticFolder(
-        root,
-        mime_types=mime_types,
-        page404=page404,
-        prefix=prefix,
-        listing=listing,
-        follow_symlinks=follow_symlinks,
-        index=index,
-        precompressed=precompressed,
-        cache_control=cache_control,
-        hidden=hidden,
-    )
+_folder = functools.lru_cache(_MAX_FOLDERS)(StaticFolder)

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 import asyncmg
-from asyncmg import BufferLimits, Deflate, Event, FormLimits, HttpLimits, Limits, NetLimits, RemoteProtocolError, Role, WsLimits
+from asyncmg import (
+    BufferLimits,
+    Deflate,
+    Event,
+    FormLimits,
+    HttpLimits,
+    Limits,
+    NetLimits,
+    RemoteProtocolError,
+    Role,
+    WsLimits,
+)
 from asyncmg.codecs.http_portable import PortableHttpCodec
 from asyncmg.codecs.ws import WsCodecFactory
 from asyncmg.codecs.ws_native import NativeWsCodec
@@ -95,12 +106,13 @@ def test_public_verbs_are_in_the_documentation() -> None:
     """The methods and properties of what users hold, but for the few that only the manager and protocols call."""
     words = set(re.findall(r"\w+", "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))))
     internal = {
-        asyncmg.Connection: {"attach", "counts_as_accepted", "shutdown", "switch_protocol", "wants", "when_handled"},
+        asyncmg.Connection: {"attach", "counts_as_accepted", "shutdown", "switch_protocol", "wants", "when_handled"}
+        | {"spawn"},
         asyncmg.Manager: {"forget", "forget_timer", "note_activity", "report", "report_callback_error", "spawn"}
         | {"carrier", "hand_over"},
         asyncmg.HttpMessage: {"add_trailers"},
         asyncmg.TlsOpts: set(),
-        asyncmg.WebSocket: {"handle_event", "switch_protocol", "wants", "when_handled"}
+        asyncmg.WebSocket: {"handle_event", "spawn", "switch_protocol", "wants", "when_handled"}
         | {"begin_reading", "end_reading", "next_piece", "note_stream", "take_partial"},
         asyncmg.WsMessage: set(),
         asyncmg.WsServer: set(),

@@ -286,3 +286,34 @@ async def test_a_request_with_content_gets_its_refusal(harness: Harness, root: P
         harness.serve(handler).port, "PUT /page.html HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
     )
     assert reply.startswith(b"HTTP/1.1 405 ") and b"Allow: GET, HEAD, OPTIONS" in reply
+
+
+@pytest.mark.parametrize("name", ["/page.html", "/empty.txt", "/data.bin"])
+async def test_further_headers_that_frame_the_reply(harness: Harness, root: Path, name: str) -> None:
+    """Small files, which may come from memory, are framed as large ones are."""
+    peer = await harness.peer(harness.serve(directory(root, extra_headers="Connection: close\r\n")).port)
+    peer.send(f"GET {name} HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await peer.read_reply())[1]["connection"] == "close"
+    assert await peer.read_all() == b""
+    user = await client(harness, directory(root, extra_headers="Transfer-Encoding: chunked\r\n"))
+    for _ in range(2):
+        assert (await user.ask(name))[2] == (root / name[1:]).read_bytes()
+    user = await client(harness, directory(root, mime_types="txt=text/event-stream"))
+    assert (await user.ask("/empty.txt"))[2] == b""
+
+
+async def test_downloads_take_few_descriptors(harness: Harness, root: Path) -> None:
+    """A slow download has its socket and its file, nothing more."""
+    with open(root / "large.bin", "wb") as file:
+        file.truncate(64 << 20)
+    listener = harness.serve(directory(root))
+    peers = []
+    for _ in range(10):
+        peer = await harness.peer(listener.port, limit=1 << 10)
+        peer.send("GET /large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        await peer.read_until(b"\r\n\r\n")
+        peers.append(peer)
+    assert open_descriptors(root) in (10, -1)  # one file each; and of sockets one for each side, and the listener
+    assert open_descriptors("socket:") <= 2 * 10 + 10
+    for peer in peers:
+        peer.reset()

@@ -13,6 +13,7 @@ from asyncmg import (
     MG_EV_HTTP_HDRS,
     MG_EV_HTTP_MSG,
     Connection,
+    ConnectionClosed,
     FormLimits,
     HttpMessage,
     LimitExceeded,
@@ -266,3 +267,77 @@ async def test_what_has_arrived_is_what_an_upload_resumes_from(harness: Harness,
     peer.send(post(LARGE[size:], "application/octet-stream", f"/?file=up.bin&offset={size}"))
     assert (await peer.read_reply())[2] == str(len(LARGE)).encode()
     assert (tmp_path / "up.bin").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("way", ["upload", "form", "raises", "break", "uncaught"])
+async def test_a_reply_before_the_content_is_read_closes_at_once(harness: Harness, tmp_path: Path, way: str) -> None:
+    """Whoever has taken the content and does not go on: the client is told, and does not wait for a time-out."""
+
+    async def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev != MG_EV_HTTP_HDRS:
+            return
+        if way == "upload":
+            await conn.http_upload_stream(data, tmp_path, 1000)
+        elif way == "form":
+            try:
+                await data.read_form(tmp_path, FormLimits(max_file=1000))
+            except LimitExceeded as exc:
+                conn.reply(exc.wire_code, "too much")
+        elif way == "uncaught":
+            await data.read_form(tmp_path, FormLimits(max_file=1000))
+        else:
+            async for _ in data.stream():
+                if way == "raises":
+                    raise ValueError
+                break
+            conn.reply(413, "too much")
+
+    peer = await harness.peer(harness.serve(handler).port)
+    head = post(b"", target="/?file=x&offset=0").replace(b"Content-Length: 0", b"Content-Length: 1000000000")
+    peer.send(head + BODY[:-100_000])
+    status, fields, _ = await peer.read_reply()
+    assert (status, fields.get("connection")) == (500 if way == "raises" else 413, "close")
+    await peer.read_all()  # the end comes by itself, and in order
+
+
+async def test_a_reply_within_the_loop_over_the_content_ends_it(harness: Harness) -> None:
+    async def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_HDRS:
+            async for _ in data.stream():
+                conn.reply(413, "too much")  # somebody still reads: the reply cannot know
+                return
+
+    peer = await harness.peer(harness.serve(handler).port)
+    peer.send(post(b"").replace(b"Content-Length: 0", b"Content-Length: 1000000000") + bytes(1000))
+    assert (await peer.read_reply())[0] == 413
+    await peer.read_all()
+
+
+async def test_whoever_expects_a_100_and_gets_a_reply_is_not_waited_for(harness: Harness) -> None:
+    seen: list[Any] = []
+
+    async def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_HDRS:
+            conn.reply(403, "no")
+            try:
+                seen.append([piece async for piece in data.stream()])
+            except ConnectionClosed as exc:
+                seen.append(type(exc))
+
+    peer = await harness.peer(harness.serve(handler).port)
+    peer.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+    assert (await peer.read_reply())[0] == 403
+    await peer.read_all()
+    await eventually(lambda: seen)
+    assert seen == [ConnectionClosed]
+
+
+async def test_a_form_that_nobody_has_caught_is_the_clients_fault(harness: Harness) -> None:
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_MSG:
+            data.form()
+
+    peer = await harness.peer(harness.serve(handler).port)
+    peer.send(post(b"{}", "application/json"))
+    assert (await peer.read_reply())[0] == 415
+    assert [type(error) for error in harness.errors] == [RemoteProtocolError]

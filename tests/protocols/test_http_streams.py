@@ -14,6 +14,7 @@ import pytest
 
 from asyncmg import (
     MG_EV_CLOSE,
+    MG_EV_HTTP_HDRS,
     MG_EV_HTTP_MSG,
     BufferLimits,
     Connection,
@@ -221,6 +222,118 @@ async def test_a_slow_reader_holds_up_the_iterator(harness: Harness, make: str) 
     assert conns[0].send_len < 1 << 20
 
 
+async def test_an_iterator_that_is_cancelled_from_within_cuts_the_connection(harness: Harness) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one"
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    peer = await harness.peer(harness.serve(on_message(lambda conn, message: conn.reply(200, body()))).port)
+    peer.send(GET.format("/"))
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await peer.read_reply()
+
+
+async def test_an_iterator_that_yields_none_is_not_at_its_end(harness: Harness) -> None:
+    listener = harness.serve(on_message(lambda conn, message: conn.reply(200, iter([b"one", None, b"two"]))))
+    peer = await harness.peer(listener.port)
+    peer.send(GET.format("/"))
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        await peer.read_reply()
+
+
+async def test_an_iterator_of_nothing_leaves_others_their_turns(harness: Harness) -> None:
+    taken = 0
+
+    def nothing() -> Iterator[bytes]:
+        nonlocal taken
+        while taken < 1_000_000:
+            taken += 1
+            yield b""
+
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.reply(200, nothing() if message.uri == "/nothing" else b"quick")
+
+    listener = harness.serve(on_message(reply))
+    first, second = await harness.peer(listener.port), await harness.peer(listener.port)
+    first.send(GET.format("/nothing"))
+    await first.read_until(b"\r\n\r\n")
+    second.send(GET.format("/"))
+    assert (await second.read_reply())[2] == b"quick"
+    assert taken < 1_000_000
+    first.reset()
+
+
+async def test_a_broken_end_of_a_reply_without_chunks_is_a_reset(harness: Harness) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"abc"
+        await go_on.wait()
+        raise Broken
+
+    go_on = asyncio.Event()
+    peer = await harness.peer(harness.serve(on_message(lambda conn, message: conn.reply(200, broken()))).port)
+    peer.send("GET / HTTP/1.0\r\n\r\n")
+    await peer.read_until(b"abc")
+    go_on.set()
+    with pytest.raises(ConnectionResetError):
+        await peer.read_all()
+
+
+async def test_what_closing_an_iterator_raises_is_reported(harness: Harness) -> None:
+    class Body:
+        def __init__(self) -> None:
+            self.is_closed = False
+
+        def __aiter__(self) -> Body:
+            return self
+
+        async def __anext__(self) -> bytes:
+            return bytes(1000)
+
+        async def aclose(self) -> None:
+            self.is_closed = True
+            raise Broken
+
+    bodies: list[Body] = []
+
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        bodies.append(Body())
+        conn.reply(200 if message.uri == "/" else 204, bodies[-1])
+
+    listener = harness.serve(on_message(reply))
+    for method, uri in (("HEAD", "/"), ("GET", "/none"), ("GET", "/")):
+        peer = await harness.peer(listener.port)
+        peer.send(f"{method} {uri} HTTP/1.1\r\nHost: x\r\n\r\n")
+        await peer.read_until(b"\r\n\r\n")
+        peer.reset()
+    await eventually(lambda: len(bodies) == 3 and all(body.is_closed for body in bodies))
+    await eventually(lambda: len(harness.errors) == 3)
+    assert all(isinstance(error, Broken) for error in harness.errors)
+
+
+async def test_a_stop_waits_for_what_iterators_have_to_finish(harness: Harness) -> None:
+    finished: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(100)
+                await asyncio.sleep(0)
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            finished.append("all")
+
+    manager = harness.manager(on_message(lambda conn, message: conn.reply(200, body())))
+    listener = manager.listen("http://127.0.0.1:0")
+    peer = await harness.peer(listener.port)
+    peer.send(GET.format("/"))
+    await peer.read_until(b"\r\n\r\n")
+    await soon(manager.shutdown(0))
+    assert finished == ["all"]
+
+
 # -- streams that the user sends -----------------------------------------------------------------------------------
 
 
@@ -274,6 +387,87 @@ async def test_a_silent_stream_of_events_gets_comments(harness: Harness) -> None
     assert (await peer.read_reply())[2] == b"next"
 
 
+async def test_an_event_in_pieces_gets_no_comment_into_it(harness: Harness) -> None:
+    conns: list[Connection] = []
+
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conns.append(conn)
+        conn.reply_stream("text/event-stream")
+        conn.http_chunk("data: hel")
+
+    limits = Limits(http=HttpLimits(sse_ping_interval=0.01))
+    peer = await harness.peer(harness.serve(on_message(reply), limits=limits).port)
+    peer.send(GET.format("/"))
+    await peer.read_until(b"data: hel")
+    await asyncio.sleep(0.1)  # ten intervals in which no comment may come
+    conns[0].http_chunk("lo\n\n")
+    assert await peer.read_until(b"lo\n\n\r\n") == b"\r\n4\r\nlo\n\n\r\n"
+    assert await peer.read_until(b":\n\n\r\n") == b"3\r\n:\n\n\r\n"
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+    conns[0].drain()
+    await peer.read_all()
+    await asyncio.sleep(0.05)  # and none behind the end
+    assert problems == []
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Host", "Content-Type", "Set-Cookie"])
+async def test_what_cannot_be_a_trailer(harness: Harness, name: str) -> None:
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.reply_stream("text/plain")
+        with pytest.raises(InvalidHeader, match="trailer"):
+            conn.http_end({name: "1"})
+        conn.http_end({"X-Fine": "1"})
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    assert (await peer.read_until(b"X-Fine: 1\r\n\r\n")).endswith(b"\r\n\r\n0\r\nX-Fine: 1\r\n\r\n")
+
+
+async def test_what_is_no_content(harness: Harness) -> None:
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        for headers in ("A: b\r\n\r\nxx", "no colon", "A: b\r\n\r\nC: d"):
+            with pytest.raises(InvalidHeader):
+                conn.reply(200, "", headers)
+        closed: list[str] = []
+
+        class Body:
+            def __iter__(self) -> Body:
+                return self
+
+            def __next__(self) -> bytes:
+                raise StopIteration
+
+            def close(self) -> None:
+                closed.append("closed")
+
+        with pytest.raises(InvalidHeader):
+            conn.reply(200, Body(), {"Content-Length": "abc"})
+        assert closed == ["closed"]
+        conn.reply_stream("text/plain")
+        with pytest.raises(TypeError):
+            conn.http_chunk(5)  # type: ignore[arg-type]
+        conn.http_end()
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    assert (await peer.read_reply())[2] == b""
+
+
+async def test_raw_bytes_do_not_get_into_a_reply_that_is_being_made(harness: Harness) -> None:
+    seen: list[str] = []
+
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.reply(200, numbers(3))
+        with pytest.raises(LocalProtocolError, match="iterator"):
+            conn.send("raw")
+        seen.append("refused")
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    assert (await peer.read_reply())[2] == b"0 1 2 " and seen == ["refused"]
+
+
 async def test_lines_of_json_and_trailers(harness: Harness) -> None:
     values = [{"a": 1}, [1, "ü\n"], None, 3.5]
 
@@ -313,6 +507,24 @@ async def test_parts(harness: Harness) -> None:
     ]
     _, fields, body = await peer.read_reply()
     assert body == b"--%b--\r\n" % fields["content-type"].partition("; boundary=")[2].encode()
+
+
+async def test_parts_whose_heads_go_ahead(harness: Harness) -> None:
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.reply_stream('multipart/x-mixed-replace; boundary="mine"')
+        for number in range(3):
+            assert conn.http_part(b"frame %d" % number)
+        with pytest.raises(LocalProtocolError, match="header of the first one"):
+            conn.http_part(b"other", "image/png")
+        conn.http_end()
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    _, fields, body = await peer.read_reply()
+    assert fields["content-type"] == 'multipart/x-mixed-replace; boundary="mine"'
+    head = b"--mine\r\nContent-Type: image/jpeg\r\n\r\n"
+    frames = b"".join(b"frame %d\r\n%b" % (number, head) for number in range(3))
+    assert body == head + frames + b"\r\n--mine--\r\n"
 
 
 async def test_what_may_not_be_sent_on_a_stream(harness: Harness) -> None:
@@ -480,6 +692,36 @@ async def test_filters_see_every_kind_of_reply(harness: Harness) -> None:
         ("begin", "/error", 500, b"500 Internal Server Error\n", False, None),
         ("end", "/error", 500, 26, True),
     ]
+
+
+async def test_filters_see_refusals_and_may_spoil_only_their_own_reply(
+    harness: Harness,
+) -> None:
+    class Spoils(Watcher):
+        def begin_reply(self, message: HttpMessage, draft: ReplyDraft) -> None:
+            draft.headers.append(("Bad\r\nName", "x"))
+
+    log: list[Any] = []
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_HDRS:
+            conn.add_reply_filter(Spoils([]) if data.uri == "/spoil" else Watcher(log))
+        elif ev == MG_EV_HTTP_MSG:
+            conn.reply(200, "fine")
+
+    listener = harness.serve(handler, limits=Limits(http=HttpLimits(max_body=10)))
+    peer = await harness.peer(listener.port)
+    peer.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+    status, fields, _ = await peer.read_reply()
+    assert (status, fields["x-seen"]) == (413, "yes")
+    assert [entry[0] for entry in log] == ["begin", "end"]
+    peer = await harness.peer(listener.port)
+    peer.send(GET.format("/spoil"))
+    assert b"HTTP/1.1 4" not in await peer.read_all()  # not the client's fault
+    assert [type(error) for error in harness.errors] == [InvalidHeader]
+    assert [type(problem["exception"]) for problem in problems] == [InvalidHeader]
 
 
 async def test_filters_are_asked_from_the_inside_and_hear_of_broken_ends(harness: Harness) -> None:
