@@ -137,13 +137,14 @@ class Content:
 
     def give_up_reader(self) -> None:
         """Whoever reads will not go on, although its exception still holds what it reads with."""
-        self._reader = 0
-
-    def forget_reader(self, reader: ContentReader) -> None:
-        if self._reader == id(reader):
+        if self._reader:
             self._reader = 0
             if not self.has_ended and self._error is None:
                 self._on_left()
+
+    def forget_reader(self, reader: ContentReader) -> None:
+        if self._reader == id(reader):
+            self.give_up_reader()
 
     def take_all(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)

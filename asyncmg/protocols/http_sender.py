@@ -369,6 +369,7 @@ class ReplySender:
         self.reply(status, b"", pairs, closes, streams=True)
         if self._stream is not None:
             self._stream.boundary = boundary.encode()
+            self._stream.replaces = content_type.lower().startswith("multipart/x-mixed-replace")
 
     def produce(self) -> None:
         """There is room: go on with content from a source."""

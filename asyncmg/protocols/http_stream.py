@@ -58,6 +58,7 @@ class ReplyStream:
         "_pinger",
         "_source",
         "boundary",
+        "replaces",
         "size",
     )
 
@@ -80,6 +81,7 @@ class ReplyStream:
         self._encoder = encoder
         self._pinger: Pinger | None = None
         self.boundary = b""  # of a multipart stream
+        self.replaces = False  # of multipart/x-mixed-replace: each part stands in place of the one before
         self._has_parts = False
         self._head_ahead = b""  # of the part that comes next, when it has been sent
         self.size = 0
@@ -125,8 +127,9 @@ class ReplyStream:
         Args:
             head: its header lines.
             data: its content.
-            goes_ahead: the delimiter behind it and the head of the next part, the same one, leave together with it:
-                browsers show a picture only when they have seen those. Decided by the first part.
+            goes_ahead: when parts replace each other, the delimiter behind it and the head of the next one, the same,
+                leave together with it: browsers show a picture only when they have seen those. Decided by the first
+                part.
 
         Raises:
             LocalProtocolError: the head that has gone ahead is another one.
@@ -135,7 +138,7 @@ class ReplyStream:
             raise LocalProtocolError("the parts of this stream have the header of the first one: give that one headers")
         if self._head_ahead:
             before = b""
-        elif self._has_parts or not goes_ahead:
+        elif self._has_parts or not (goes_ahead and self.replaces):
             head = b"%bContent-Length: %d\r\n" % (head, len(data))
             before = b"--%b\r\n%b\r\n" % (self.boundary, head)
         else:

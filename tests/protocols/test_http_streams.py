@@ -509,6 +509,21 @@ async def test_parts(harness: Harness) -> None:
     assert body == b"--%b--\r\n" % fields["content-type"].partition("; boundary=")[2].encode()
 
 
+async def test_parts_that_do_not_replace_each_other(harness: Harness) -> None:
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.reply_stream("multipart/mixed; boundary=mine")
+        conn.http_part("one", "text/plain")
+        conn.http_part("two", "text/html")
+        conn.http_end()
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    assert (await peer.read_reply())[2] == (
+        b"--mine\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\none\r\n"
+        b"--mine\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\ntwo\r\n--mine--\r\n"
+    )
+
+
 async def test_parts_whose_heads_go_ahead(harness: Harness) -> None:
     def reply(conn: Connection, message: HttpMessage) -> None:
         conn.reply_stream('multipart/x-mixed-replace; boundary="mine"')
