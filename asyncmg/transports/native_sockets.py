@@ -125,7 +125,7 @@ class NativeTransport(asyncio.Transport):
         self._deadline: Callable[[], None] | None = None
         self._deadline_at = 0.0
         self._export: Callable[[], bytes] | None = None  # the input will be frames
-        self._files: list[OpenFile] = []  # that the engine may still be sending
+        self._files: tuple[OpenFile, ...] = ()  # that the engine may still be sending
 
     @property
     def backend(self) -> Engine:
@@ -233,7 +233,7 @@ class NativeTransport(asyncio.Transport):
             return  # what a submission in this turn has left behind is newer
         self._backlog = unsent
         if self._files and not unsent:
-            self._files.clear()
+            self._files = ()
         if self._is_full and unsent <= self._low:
             self._is_full = False
             self._tell(self._protocol.resume_writing)
@@ -262,7 +262,7 @@ class NativeTransport(asyncio.Transport):
         self._conn = _NO_CONN  # the number may soon be another's
         self._backlog = 0
         self._deadline = None
-        self._files.clear()
+        self._files = ()
         if self._sock is not None:
             self._sock.close()
         self._protocol.connection_lost(OSError(error, os.strerror(error)) if error else None)
@@ -318,7 +318,8 @@ class NativeTransport(asyncio.Transport):
             self._pending = length
         backend.pieces.append(_pack(AMG_OP_SEND_FILE, 0, self._conn, 16, file.fd))
         backend.pieces.append(_pack_far(offset, length))
-        self._files.append(file)
+        if file not in self._files:
+            self._files += (file,)
         if not backend.in_turn:
             backend.flush()
 
