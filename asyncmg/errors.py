@@ -53,7 +53,10 @@ class RemoteProtocolError(ProtocolError):
 
     Attributes:
         section: where the rule stands, such as ``"RFC 9112 section 6.3"``.
+        request: the HttpMessage whose content, query or cookies it is about; None: of no message that is there.
     """
+
+    request: object = None
 
     def __init__(self, message: str, *, wire_code: int = 0, section: str = "") -> None:
         super().__init__(f"{message} ({section})" if section else message, wire_code=wire_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
 _NOT_IN_VALUES = re.compile(r"[\r\n\0]")  # RFC 9110 section 5.5
@@ -112,6 +112,25 @@ def quality_values(value: str) -> list[tuple[str, float]]:
         if name and weight >= 0:
             items.append((name.lower(), weight))
     return items
+
+
+def accepted_codings(accept_encoding: str, offered: Sequence[str]) -> list[str]:
+    """Return which content codings a client accepts, the one that it likes best first (RFC 9110 section 12.5.3).
+
+    Args:
+        accept_encoding: value of the field; "" when it is absent.
+        offered: what we have, the one that we prefer first. What the client likes less than no coding is left out.
+    """
+    if not accept_encoding:
+        return []
+    # x-gzip is gzip (RFC 9110 section 8.4.1.3); of repeated ones the first counts.
+    weights = {name.removeprefix("x-"): weight for name, weight in reversed(quality_values(accept_encoding))}
+    # Without a weight of its own the identity is the last resort.
+    least = weights.get("identity", 0.0)
+    accepted = [(weights.get(coding, weights.get("*", 0.0)), coding) for coding in offered]
+    accepted = [item for item in accepted if item[0] > 0 and item[0] >= least]
+    accepted.sort(key=lambda item: -item[0])
+    return [coding for _, coding in accepted]
 
 
 def _split(value: str, pattern: re.Pattern[str]) -> Iterator[str]:

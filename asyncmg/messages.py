@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol, Self
 from urllib.parse import unquote_to_bytes
 
 from .cookies import parse_cookies
-from .errors import BusyError, LocalProtocolError
+from .errors import BusyError, LocalProtocolError, RemoteProtocolError
 from .fields import header_parameter
 from .forms.form import Form, FormPart, form_of, parts_of, read_form
 from .limits import DEFAULT_LIMITS, FormLimits
@@ -365,7 +366,8 @@ class HttpMessage:
         Raises:
             LimitExceeded: more than 1000 of them.
         """
-        return Pairs(query_pairs(self.query))
+        with self._blamed():
+            return Pairs(query_pairs(self.query))
 
     @property
     def raw(self) -> bytes:
@@ -385,7 +387,17 @@ class HttpMessage:
             LimitExceeded: more than 1000 of them.
         """
         value = "; ".join(value for name, value in self.headers() if name.lower() == "cookie")
-        return parse_cookies(value) if value else {}
+        with self._blamed():
+            return parse_cookies(value) if value else {}
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Note in what is raised that this message is to blame: not what a handler hears from elsewhere meanwhile."""
+        try:
+            yield
+        except RemoteProtocolError as exc:
+            exc.request = self
+            raise
 
     @property
     def params(self) -> dict[str, str]:
@@ -488,7 +500,8 @@ class HttpMessage:
         has_ended = isinstance(content, Content) and content.has_ended
         if not self.body_bytes and self._head.framing is not Framing.NONE and not has_ended:
             raise LocalProtocolError("the content is not complete: wait for MG_EV_HTTP_MSG, or use read_form()")
-        return form_of(self.header("Content-Type", "") or "", self.body_bytes, limits or content.forms)
+        with self._blamed():
+            return form_of(self.header("Content-Type", "") or "", self.body_bytes, limits or content.forms)
 
     async def read_form(self, folder: str | os.PathLike[str] | None = None, limits: FormLimits | None = None) -> Form:
         """Take the content as a form, as it comes in; large files go to the disk.
@@ -503,7 +516,8 @@ class HttpMessage:
             as :meth:`form` and :meth:`stream`.
         """
         content_type = self.header("Content-Type", "") or ""
-        return await read_form(content_type, self.stream(), limits or self.content.forms, folder)
+        with self._blamed():
+            return await read_form(content_type, self.stream(), limits or self.content.forms, folder)
 
     def parts(self, limits: FormLimits | None = None) -> AsyncIterator[FormPart]:
         """Take the content part by part, as it comes in; each part is an async iterator of bytes.

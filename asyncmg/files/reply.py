@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from asyncmg.fields import quality_values
+from asyncmg.fields import accepted_codings
 from asyncmg.files.conditions import check_preconditions, entity_tag, format_http_date, last_modified, range_applies
 from asyncmg.files.content import FileContent, Segment
 from asyncmg.files.listing import (
@@ -224,7 +224,7 @@ class StaticFolder:
         existing = self._compressed_siblings(parts) if self._precompressed else []
         if existing:
             headers.append(("Vary", "Accept-Encoding"))
-            for candidate in _accepted_codings(fields.get("accept-encoding", ""), existing):
+            for candidate in accepted_codings(fields.get("accept-encoding", ""), existing):
                 sibling = self._open_sibling(parts, _CODINGS[candidate], info)
                 if sibling is not None:
                     os.close(fd)
@@ -307,19 +307,6 @@ def _fields_of(message: HttpMessage) -> dict[str, str]:
         if name in _FIELDS:
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
     return fields
-
-
-def _accepted_codings(accept_encoding: str, existing: Sequence[str]) -> list[str]:
-    """Return which of the codings are accepted, the preferred one first (RFC 9110 section 12.5.3)."""
-    if not accept_encoding:
-        return []
-    weights = {name.removeprefix("x-"): weight for name, weight in reversed(quality_values(accept_encoding))}
-    # Without a weight of its own the identity is the last resort.
-    least = weights.get("identity", 0.0)
-    accepted = [(weights.get(coding, weights.get("*", 0.0)), coding) for coding in existing]
-    accepted = [item for item in accepted if item[0] > 0 and item[0] >= least]
-    accepted.sort(key=lambda item: -item[0])
-    return [coding for _, coding in accepted]
 
 
 def _plain(status: int, *headers: tuple[str, str]) -> FileReply:

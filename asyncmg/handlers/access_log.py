@@ -130,7 +130,7 @@ def _common(entry: _Entry) -> str:
     if message is not None:
         user = message.params.get("user")
     who = "-" if user is None else _escape(user) or '""'
-    request = "-" if message is None else _escape(f"{message.method} {_target(message)} {message.proto}")
+    request = "-" if message is None else _escape(f"{message.method} {message.url} {message.proto}")
     return (
         f"{_escape(entry.remote) or '-'} - {who} [{_apache_time(entry.time)}]"
         f' "{request}" {entry.status or "-"} {entry.size or "-"}'
@@ -152,7 +152,7 @@ def _json(entry: _Entry) -> str:
             "remote": entry.remote or None,
             "user": None if message is None else message.params.get("user"),
             "method": None if message is None else message.method,
-            "target": None if message is None else _target(message),
+            "target": None if message is None else message.url,
             "proto": None if message is None else message.proto,
             "status": entry.status or None,
             "size": entry.size,
@@ -170,10 +170,6 @@ _FORMATS = {"combined": _combined, "common": _common, "json": _json}
 
 def _header(entry: _Entry, name: str) -> str | None:
     return None if entry.message is None else entry.message.header(name)
-
-
-def _target(message: HttpMessage) -> str:
-    return f"{message.uri}?{message.query}" if message.query else message.uri
 
 
 def _escape(text: str) -> str:

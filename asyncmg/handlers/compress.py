@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from asyncmg.connection import Connection, Handler
-from asyncmg.fields import list_items, quality_values
+from asyncmg.fields import accepted_codings, list_items
 from asyncmg.matching import Glob
 from asyncmg.messages import HttpMessage
 from asyncmg.protocols.http_filters import ReplyDraft
@@ -117,9 +117,10 @@ class _Compressor:
         draft.add_vary("Accept-Encoding")
         if not draft.streams and len(draft.body) < self._min_size:
             return
-        coding = preferred_coding(_joined(message.headers(), "accept-encoding"), self._offered)
-        if not coding:
+        accepted = accepted_codings(_joined(message.headers(), "accept-encoding"), self._offered)
+        if not accepted:
             return
+        coding = accepted[0]
         if draft.streams:
             is_br = coding == "br"
             draft.encoder = _BrotliStream(self._brotli, self._level) if is_br else _GzipStream(self._level)
@@ -148,25 +149,6 @@ class _Compressor:
         if coding == "br":
             return bytes(self._brotli.compress(body, quality=self._level))
         return zlib.compress(body, self._level, wbits=31)
-
-
-def preferred_coding(accept_encoding: str, offered: Sequence[str]) -> str:
-    """Choose a content coding (RFC 9110 section 12.5.3).
-
-    Args:
-        accept_encoding: value of the field; "" when it is absent.
-        offered: what we can do, the one that we prefer first.
-
-    Returns:
-        the coding that the client likes best, if it likes it no less than none at all; otherwise "".
-    """
-    weights = dict(quality_values(accept_encoding))
-    if "x-gzip" in weights:
-        weights.setdefault("gzip", weights["x-gzip"])  # RFC 9110 section 8.4.1.3
-    others = weights.get("*", 0.0)
-    best = max(offered, key=lambda coding: weights.get(coding, others))
-    weight = weights.get(best, others)
-    return best if weight > 0 and weight >= weights.get("identity", 0.0) else ""
 
 
 def _name_as_stored(message: HttpMessage, draft: ReplyDraft) -> None:

@@ -575,15 +575,14 @@ class BaseProtocol(asyncio.Protocol):
         self.output.is_held = True
         self.transport.abort()
 
-    def reset(self) -> None:
-        """Abort so that the peer sees that it was no orderly end."""
+    def end_with_reset(self) -> None:
+        """Let the peer see, when the connection is aborted, that it was no orderly end."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             except OSError:
                 pass  # a Unix socket, or one that is gone
-        self.abort()
 
     def _end_unconnected(self) -> None:
         if self.phase is _UNCONNECTED:

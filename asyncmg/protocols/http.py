@@ -26,7 +26,6 @@ from asyncmg.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from asyncmg.events import MG_EV_ERROR
 from asyncmg.files.reply import FileReply, StaticFolder
 from asyncmg.messages import HttpMessage
 
@@ -161,9 +160,10 @@ class HttpProtocol(HttpExchanges):
             return
         self._content.give_up_reader()
         if self._sender.state is Sending.DUE:
-            # What it has found wrong with the request, a form for example, is the peer's fault.
-            is_theirs = isinstance(error, RemoteProtocolError) and 400 <= error.wire_code < 500
-            status = error.wire_code if isinstance(error, RemoteProtocolError) and is_theirs else 500
+            status = 500
+            # What was wrong with the request itself, a form for example, is the peer's fault.
+            if isinstance(error, RemoteProtocolError) and error.request is self._message and error.wire_code:
+                status = error.wire_code
             try:
                 self.reply(status, f"{status} {reason_phrase(status)}\n")
             except LocalProtocolError as exc:  # a reply filter has made something that cannot be sent
@@ -172,20 +172,9 @@ class HttpProtocol(HttpExchanges):
         elif self._sender.is_answering:
             # The reply cannot be completed: cutting it short is the only honest sign (RFC 9112 section 8).
             self._content.fail(ConnectionClosed("closed because a handler raised"))
-            self._cut_short()
-
-    def _cut_short(self) -> None:
-        """End a connection whose reply is incomplete, so that the peer cannot take it for complete."""
-        if self._sender.is_close_delimited:
-            self.reset()
-        else:
+            if self._sender.is_close_delimited:
+                self.end_with_reset()
             self.abort()
-
-    def handle_reply_failure(self, error: Exception) -> None:
-        """The reply cannot be completed."""
-        if self.phase is _OPEN:
-            self.emit(MG_EV_ERROR, error)
-            self._cut_short()
 
     def http_chunk(self, data: bytes) -> bool:
         """Send one piece of a streamed reply; empty data ends it. False: the slow-client policy has dropped it.
@@ -226,7 +215,7 @@ class HttpProtocol(HttpExchanges):
         return self.http_chunk(encode_sse(event_type, data, event_id, retry, comment))
 
     def http_part(self, data: bytes, headers: HeadersArgument, *, goes_ahead: bool) -> bool:
-        """Send one part of a multipart stream (see :meth:`ReplyStream.write_part`).
+        """Send one part of a multipart stream (see :meth:`PartFraming.part`).
 
         Raises:
             LocalProtocolError: no multipart stream has been begun.
@@ -234,12 +223,12 @@ class HttpProtocol(HttpExchanges):
         """
         self._require_open()
         stream = self._sender.stream
-        if not stream.boundary:
+        if stream.parts is None:
             raise LocalProtocolError("begin a stream of parts first: reply_stream() with multipart/...")
         head = b"".join(line for name, line in encode_fields(headers) if name != b"content-length")
         is_admitted = self.admit()
         if is_admitted:
-            stream.write_part(head, data, goes_ahead=goes_ahead)
+            stream.write_content(stream.parts.part(head, data, goes_ahead=goes_ahead))
         return is_admitted
 
     def handle_writable(self) -> None:

@@ -610,7 +610,10 @@ class HttpExchanges(BaseProtocol):
 
     def handle_reply_failure(self, error: Exception) -> None:
         """The reply cannot be completed."""
-        self.fail(error)
+        if self.phase is _OPEN:
+            if self._sender.is_close_delimited:
+                self.end_with_reset()  # an orderly end would be that of the content
+            self.fail(error)
 
     def _stop_reading(self) -> None:
         """Leave the rest of the content unread and end the connection."""

@@ -186,18 +186,11 @@ def frame_reply(
         names.add(name)
         if name not in _FRAMING_FIELDS:
             lines.append(line)
-        elif name == b"content-length":
-            pass
-        elif name == b"transfer-encoding":
-            if line.partition(b":")[2].strip().lower() != b"chunked":
-                raise InvalidHeader("Transfer-Encoding can only be chunked")
-            streams = True
-        elif b"close" in line.lower():
+        elif name == b"connection" and b"close" in line.lower():
             closes = True
-        elif b"keep-alive" not in line.lower():
+        elif name == b"connection" and b"keep-alive" not in line.lower():
             lines.append(line)  # other options, such as Upgrade behind a 426
-    is_event_stream = any(line[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM for line in lines)
-    streams = streams or (is_event_stream and not data)
+    streams = streams_by_headers(fields, data) or streams
     is_head = request.method == "HEAD"
     # RFC 9110 sections 8.6 and 9.3.6: no content, no length in a 2xx to CONNECT.
     has_content = status not in (204, 304) and not (request.method == "CONNECT" and status < 300)
@@ -226,14 +219,24 @@ def frame_reply(
     if b"server" not in names:
         lines.append(SERVER_LINE)
     framed = FramedReply(status, encode_response_head(status, lines), b"" if is_head else data, framing, closes)
-    framed.is_event_stream = is_event_stream
+    framed.is_event_stream = _is_event_stream(fields)
     return framed
 
 
-def streams_by_headers(data: bytes, headers: HeadersArgument) -> bool:
-    """Whether headers say that content will follow, as :func:`frame_reply` understands them."""
-    lines = [line.lower() for _, line in encode_fields(headers)]
-    return _CHUNKED.lower() in lines or (not data and any(line.startswith(_EVENT_STREAM) for line in lines))
+def streams_by_headers(fields: Iterable[tuple[bytes, bytes]], data: bytes) -> bool:
+    """Whether a user's headers say that content will follow the one that is there.
+
+    Raises:
+        InvalidHeader: a Transfer-Encoding other than chunked.
+    """
+    codings = [line.partition(b":")[2].strip().lower() for name, line in fields if name == b"transfer-encoding"]
+    if any(coding != b"chunked" for coding in codings):
+        raise InvalidHeader("Transfer-Encoding can only be chunked")
+    return bool(codings) or (not data and _is_event_stream(fields))
+
+
+def _is_event_stream(fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-type" and line.lower().startswith(_EVENT_STREAM) for name, line in fields)
 
 
 def declared_length(fields: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -7,7 +7,7 @@ import secrets
 from typing import Any, Protocol
 
 from asyncmg.codecs.choice import CodecFactory
-from asyncmg.codecs.http import HeadersArgument, RequestHead, WholeRequest, header_pairs
+from asyncmg.codecs.http import HeadersArgument, RequestHead, WholeRequest, encode_fields, header_pairs
 from asyncmg.errors import LocalProtocolError
 from asyncmg.fields import header_parameter
 from asyncmg.limits import Limits
@@ -28,7 +28,7 @@ from .http_reply import (
 )
 from .http_source import NO_SOURCE, ContentSource, FileSource
 from .http_states import SEND, Sending, require_due
-from .http_stream import ReplyStream
+from .http_stream import PartFraming, ReplyStream
 from .output import Output
 
 # Members looked up once: through their class that takes Python 3.11 75 ns each.
@@ -182,7 +182,7 @@ class ReplySender:
             framed = frame_reply(request, status, body, headers, closes=closes, streams=streams, stream_length=length)
             return framed, None
         data, content_type = encode_body(body)
-        streams = streams or streams_by_headers(data, headers)
+        streams = streams_by_headers(encode_fields(headers), data) or streams
         pairs = [(name, str(value)) for name, value in header_pairs(headers)]
         draft = ReplyDraft(status, pairs, data, streams=streams, length=length, is_file=is_file)
         if (data or streams) and draft.header("Content-Type") is None:
@@ -368,8 +368,8 @@ class ReplySender:
         pairs = [("Content-Type", content_type), *header_pairs(headers)]
         self.reply(status, b"", pairs, closes, streams=True)
         if self._stream is not None:
-            self._stream.boundary = boundary.encode()
-            self._stream.replaces = content_type.lower().startswith("multipart/x-mixed-replace")
+            replaces = content_type.lower().startswith("multipart/x-mixed-replace")
+            self._stream.parts = PartFraming(boundary.encode(), replaces)
 
     def produce(self) -> None:
         """There is room: go on with content from a source."""

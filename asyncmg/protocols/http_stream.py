@@ -30,6 +30,53 @@ class StreamOwner(Protocol):
         """It cannot be completed: the connection must end."""
 
 
+class PartFraming:
+    """Delimiters and headers of a multipart stream (RFC 2046 section 5.1).
+
+    Args:
+        boundary: between the parts.
+        replaces: multipart/x-mixed-replace: each part stands in place of the one before.
+    """
+
+    __slots__ = ("_boundary", "_head_ahead", "_is_begun", "_replaces")
+
+    def __init__(self, boundary: bytes, replaces: bool) -> None:
+        self._boundary = boundary
+        self._replaces = replaces
+        self._is_begun = False
+        self._head_ahead = b""  # of the part that comes next, when it has been sent
+
+    def part(self, head: bytes, data: bytes, *, goes_ahead: bool) -> bytes:
+        """Frame one part.
+
+        Args:
+            head: its header lines.
+            data: its content.
+            goes_ahead: when parts replace each other, the delimiter behind it and the head of the next one, the same,
+                leave together with it: browsers show a picture only when they have seen those. Decided by the first
+                part.
+
+        Raises:
+            LocalProtocolError: the head that has gone ahead is another one.
+        """
+        if self._head_ahead:
+            if self._head_ahead != head:
+                raise LocalProtocolError("parts of this stream have the header of the first: give that one headers")
+            return b"%b\r\n%b" % (data, self._open(head))
+        is_first, self._is_begun = not self._is_begun, True
+        if is_first and goes_ahead and self._replaces:
+            self._head_ahead = head
+            return b"%b%b\r\n%b" % (self._open(head), data, self._open(head))
+        return b"%b%b\r\n" % (self._open(b"%bContent-Length: %d\r\n" % (head, len(data))), data)
+
+    def _open(self, head: bytes) -> bytes:
+        return b"--%b\r\n%b\r\n" % (self._boundary, head)
+
+    def end(self) -> bytes:
+        """Frame the end."""
+        return b"%b--%b--\r\n" % (b"\r\n" if self._head_ahead else b"", self._boundary)
+
+
 class ReplyStream:
     """Content that follows a head.
 
@@ -49,16 +96,13 @@ class ReplyStream:
     __slots__ = (
         "_encoder",
         "_framing",
-        "_has_parts",
-        "_head_ahead",
         "_left",
         "_loop",
         "_output",
         "_owner",
         "_pinger",
         "_source",
-        "boundary",
-        "replaces",
+        "parts",
         "size",
     )
 
@@ -80,10 +124,7 @@ class ReplyStream:
         self._source = source
         self._encoder = encoder
         self._pinger: Pinger | None = None
-        self.boundary = b""  # of a multipart stream
-        self.replaces = False  # of multipart/x-mixed-replace: each part stands in place of the one before
-        self._has_parts = False
-        self._head_ahead = b""  # of the part that comes next, when it has been sent
+        self.parts: PartFraming | None = None  # of a multipart stream
         self.size = 0
 
     @property
@@ -120,33 +161,6 @@ class ReplyStream:
             return
         self.size += len(data)
         self._output.write(encode_chunk(data) if self._framing is ReplyFraming.CHUNKED else data)
-
-    def write_part(self, head: bytes, data: bytes, *, goes_ahead: bool) -> None:
-        """Send one part of a multipart stream.
-
-        Args:
-            head: its header lines.
-            data: its content.
-            goes_ahead: when parts replace each other, the delimiter behind it and the head of the next one, the same,
-                leave together with it: browsers show a picture only when they have seen those. Decided by the first
-                part.
-
-        Raises:
-            LocalProtocolError: the head that has gone ahead is another one.
-        """
-        if self._head_ahead and self._head_ahead != head:
-            raise LocalProtocolError("the parts of this stream have the header of the first one: give that one headers")
-        if self._head_ahead:
-            before = b""
-        elif self._has_parts or not (goes_ahead and self.replaces):
-            head = b"%bContent-Length: %d\r\n" % (head, len(data))
-            before = b"--%b\r\n%b\r\n" % (self.boundary, head)
-        else:
-            self._head_ahead = head
-            before = b"--%b\r\n%b\r\n" % (self.boundary, head)
-        behind = b"--%b\r\n%b\r\n" % (self.boundary, head) if self._head_ahead else b""
-        self._has_parts = True
-        self.write_content(b"%b%b\r\n%b" % (before, data, behind))
 
     @property
     def sends_files(self) -> bool:
@@ -214,8 +228,8 @@ class ReplyStream:
         """
         if self._left and self._framing is not ReplyFraming.SILENT:
             raise LocalProtocolError(f"content ended {self._left} bytes before its announced length")
-        if self.boundary:
-            self.write_content(b"%b--%b--\r\n" % (b"\r\n" if self._head_ahead else b"", self.boundary))
+        if self.parts is not None:
+            self.write_content(self.parts.end())
         if self._encoder is not None:
             rest = self._encoder.finish()
             if rest:

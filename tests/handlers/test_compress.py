@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from asyncmg.handlers.compress import compress, preferred_coding
+from asyncmg.fields import accepted_codings
+from asyncmg.handlers.compress import compress
 from asyncmg.protocols.http_filters import ReplyDraft
 
 from .fakes import FakeConnection, request
@@ -88,7 +89,7 @@ def test_a_whole_body() -> None:
     ],
 )
 def test_negotiation(accept: str, offered: str, coding: str) -> None:
-    assert preferred_coding(accept, offered.split()) == coding
+    assert "".join(accepted_codings(accept, offered.split())[:1]) == coding
 
 
 def test_several_lines_of_accept_encoding() -> None:

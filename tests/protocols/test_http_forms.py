@@ -332,6 +332,16 @@ async def test_whoever_expects_a_100_and_gets_a_reply_is_not_waited_for(harness:
     assert seen == [ConnectionClosed]
 
 
+async def test_what_another_peer_did_is_not_the_clients_fault(harness: Harness) -> None:
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_MSG:
+            raise RemoteProtocolError("of a server that the handler has asked", wire_code=400)
+
+    peer = await harness.peer(harness.serve(handler).port)
+    peer.send(post(b"a=1"))
+    assert (await peer.read_reply())[0] == 500
+
+
 async def test_a_form_that_nobody_has_caught_is_the_clients_fault(harness: Harness) -> None:
     def handler(conn: Connection, ev: int, data: Any) -> None:
         if ev == MG_EV_HTTP_MSG:

@@ -529,7 +529,7 @@ async def test_parts_whose_heads_go_ahead(harness: Harness) -> None:
         conn.reply_stream('multipart/x-mixed-replace; boundary="mine"')
         for number in range(3):
             assert conn.http_part(b"frame %d" % number)
-        with pytest.raises(LocalProtocolError, match="header of the first one"):
+        with pytest.raises(LocalProtocolError, match="header of the first"):
             conn.http_part(b"other", "image/png")
         conn.http_end()
 
@@ -737,6 +737,20 @@ async def test_filters_see_refusals_and_may_spoil_only_their_own_reply(
     assert b"HTTP/1.1 4" not in await peer.read_all()  # not the client's fault
     assert [type(error) for error in harness.errors] == [InvalidHeader]
     assert [type(problem["exception"]) for problem in problems] == [InvalidHeader]
+
+
+async def test_a_filter_knows_a_stream_however_its_header_is_written(harness: Harness) -> None:
+    log: list[Any] = []
+
+    def reply(conn: Connection, message: HttpMessage) -> None:
+        conn.add_reply_filter(Watcher(log))
+        conn.reply(200, "one", {"transfer-encoding": " Chunked "})
+        conn.http_end()
+
+    peer = await harness.peer(harness.serve(on_message(reply)).port)
+    peer.send(GET.format("/"))
+    assert (await peer.read_reply())[2] == b"one"
+    assert log == [("begin", "/", 200, b"one", True, None), ("end", "/", 200, 3, True)]
 
 
 async def test_filters_are_asked_from_the_inside_and_hear_of_broken_ends(harness: Harness) -> None:
