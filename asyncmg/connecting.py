@@ -1,26 +1,34 @@
-"""The connecting half of Manager: ``connect``, ``http_connect``, ``ws_connect``."""
+"""The connecting half of Manager: ``connect``, ``http_connect``, ``ws_connect``, ``mqtt_connect``."""
 
 from __future__ import annotations
 
+import functools
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from .codecs.choice import CodecFactory
 from .codecs.http import HeadersArgument, Role
+from .codecs.mqtt_properties import NO_PROPERTIES, Properties
 from .codecs.ws_deflate import Deflate
 from .codecs.ws_handshake import WsOptions
 from .connection import Connection, Handler
 from .dialing import dial, dial_datagram
+from .dispatch import EventSink
 from .errors import InvalidUrl
 from .events import MG_EV_OPEN
 from .limits import Limits
 from .loop_host import LoopHost
+from .mqtt_message import MqttWill
 from .protocols.base import BaseProtocol, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
+from .protocols.mqtt import MqttProtocol, MqttUser
+from .protocols.mqtt_events import MqttEvents, connect_packet
 from .protocols.stream import StreamProtocol
 from .protocols.ws_opening import WsOpening
+from .protocols.ws_tunnel import WsTunnel
 from .proxies import Proxy
 from .transports.backend import Backend
 from .urls import Url
@@ -55,7 +63,7 @@ class Connectors(ABC):
 
         Args:
             url: ``tcp udp http https ws wss`` with host and port, or ``unix:///path``. ``ws`` and ``wss`` are HTTP
-                here: see :meth:`ws_connect`.
+                here: see :meth:`ws_connect`; for ``mqtt`` and ``mqtts`` see :meth:`mqtt_connect`.
             handler: of this connection; default: the Manager's.
             http: speak HTTP; default: by the scheme.
             tls: options for ``https`` and ``wss``; default: TLS that verifies against the system's roots, begun when
@@ -121,10 +129,117 @@ class Connectors(ABC):
             )
         )
 
+    def mqtt_connect(
+        self,
+        url: str,
+        handler: Handler | None = None,
+        client_id: str = "",
+        username: str = "",
+        password: str | bytes = "",
+        clean_session: bool = True,
+        keepalive: int = 60,
+        *,
+        version: int = 4,
+        will: MqttWill | None = None,
+        properties: Properties = NO_PROPERTIES,
+        tls: TlsArgument | None = None,
+    ) -> Connection:
+        """Begin to connect to an MQTT broker (MQTT 3.1.1 and 5.0 section 3.1), and send CONNECT.
+
+        MG_EV_MQTT_OPEN tells the reason code of the broker's answer; unless it is 0 the connection is closed then.
+        Messages come as MG_EV_MQTT_MSG, each control packet as MG_EV_MQTT_CMD. Acknowledgements and keep-alive pings
+        need no doing. For a client that reconnects see :func:`asyncmg.mqtt_connect`.
+
+        Args:
+            url: ``mqtt mqtts ws wss`` with host and port (default 1883, 8883, 80, 443), or ``unix:///path``.
+            handler: of this connection; default: the Manager's.
+            client_id: default: a random one.
+            username, password: "": none; default: those in the URL.
+            clean_session: begin a new session.
+            keepalive: seconds, 0 to 65535; 0: no pings.
+            version: 4 (3.1.1) or 5.
+            will: what the broker publishes when the connection ends without DISCONNECT.
+            properties: of the CONNECT, 5.0 only.
+            tls: as in :meth:`connect`.
+
+        Raises:
+            InvalidUrl (a RuntimeError, too), ManagerClosed.
+            InvalidPacket: an argument that no CONNECT can carry.
+        """
+        parsed = Url.parse(url)
+        username = username or parsed.user
+        password = password or parsed.password
+        packet = connect_packet(
+            version,
+            client_id or f"asyncmg-{secrets.token_hex(6)}",
+            clean_start=clean_session,
+            keep_alive=keepalive,
+            username=username or None,
+            password=(password.encode() if isinstance(password, str) else password) or None,
+            will=will,
+            properties=properties,
+        )
+        return self.mqtt_open(
+            url, lambda protocol: MqttEvents(protocol, packet, keepalive), version=version, handler=handler, tls=tls
+        )
+
+    def mqtt_open(
+        self,
+        url: str,
+        make_user: Callable[[MqttProtocol], MqttUser],
+        *,
+        version: int,
+        handler: Handler | None = None,
+        tls: TlsArgument | None = None,
+    ) -> Connection:
+        """Begin to connect for MQTT; the packets are for the user that is made (:class:`MqttUser`).
+
+        Args:
+            url: see :meth:`mqtt_connect`.
+            make_user: called with the connection's protocol object.
+
+        Raises:
+            InvalidUrl (a RuntimeError, too), ManagerClosed.
+        """
+        host = self._require_host()
+        parsed = Url.parse(url)
+
+        def make(sink: EventSink, **kwargs: Any) -> MqttProtocol:
+            protocol = MqttProtocol(sink, version=version, **kwargs)
+            protocol.user = make_user(protocol)
+            return protocol
+
+        if not parsed.is_http:
+            if parsed.scheme not in ("mqtt", "mqtts", "unix"):
+                raise InvalidUrl(f"not a URL of an MQTT broker: {url!r}")
+            return host.call(lambda: self._connect_stream(parsed, handler, make, tls=tls))
+        target = "/mqtt" if parsed.target == "/" else parsed.target
+        options = WsOptions(("mqtt",))  # [MQTT-6.0.0-3]
+
+        def make_opening(sink: EventSink, **kwargs: Any) -> WsOpening:
+            inner = functools.partial(make, role=Role.CLIENT, limits=self.limits, loop=host.loop)
+            tunnel = WsTunnel(inner, sink)
+            return WsOpening(sink, make=lambda _, **outer: tunnel.outer(**outer), **kwargs)
+
+        return host.call(
+            lambda: self._connect_stream(
+                parsed,
+                handler,
+                make_opening,
+                tls=tls,
+                codec=self._http_codec,
+                target=target,
+                host=parsed.authority,
+                options=options,
+            )
+        )
+
     def _protocol_class(self, url: Url, http: bool | None) -> tuple[type[BaseProtocol], dict[str, Any]]:
         """Return the class of a connection's protocol objects, and what it takes beside what all take."""
         if url.is_http if http is None else http:
             return HttpProtocol, {"codec": self._http_codec}
+        if url.scheme in ("mqtt", "mqtts"):
+            raise InvalidUrl(f"for {url} call mqtt_connect() or mqtt_listen()")
         return StreamProtocol, {}
 
     def _connect_stream(

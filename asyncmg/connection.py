@@ -26,6 +26,7 @@ from .protocols.base import BaseProtocol, Pause, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.stream import StreamProtocol
 from .verbs.http import HttpVerbs
+from .verbs.mqtt import MqttVerbs
 from .verbs.ws import WsVerbs
 
 #: ``handler(conn, ev, data)``, plain or async, or ``async handler(conn)`` that iterates the connection.
@@ -60,7 +61,7 @@ class Owner(Protocol):
 _NONE, _SYNC, _ASYNC, _SESSION = HandlerKind
 
 
-class Connection(HttpVerbs, WsVerbs):
+class Connection(HttpVerbs, WsVerbs, MqttVerbs):
     """One connection: an accepted or outgoing stream, or a UDP socket.
 
     Made by Manager. Events go to the handler; without one, or once ``async for ev, data in conn`` has begun, they are
@@ -158,7 +159,7 @@ class Connection(HttpVerbs, WsVerbs):
     def switch_protocol(self, protocol: Any) -> None:
         self.protocol = protocol
         waiter = self._is_connected
-        if waiter is not None and not waiter.done():
+        if waiter is not None and not waiter.done() and not protocol.is_opening:
             waiter.set_result(None)
 
     def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

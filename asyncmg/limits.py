@@ -125,6 +125,52 @@ class WsLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttLimits:
+    """MQTT, both roles; those of the last two paragraphs are a broker's."""
+
+    connect_timeout: float = 10.0  # server: from the connection to its CONNECT; client: from CONNECT to CONNACK
+    max_packet: int = 1 << 20  # PUBLISH: 0x95
+    max_connect: int = 100_000  # CONNECT, SUBSCRIBE, UNSUBSCRIBE: 0x95
+    max_small: int = 10_000  # any other packet: 0x95
+    max_topic_length: int = 1024  # bytes of a topic name or filter: 0x90, 0x8F
+    max_topic_levels: int = 128  # 0x90, 0x8F
+    max_client_id: int = 256  # bytes: 0x85
+    max_user_properties: int = 100  # of one packet: 0x97
+    max_topic_aliases: int = 16  # each way
+    receive_maximum: int = 100  # received messages of QoS 1 and 2 that are not done with: 0x93
+    max_inflight: int = 32  # sent messages of QoS 1 and 2 that are not acknowledged; the others wait
+    ping_timeout: float = 10.0  # client: from a ping to anything at all
+
+    max_queued: int = 1000  # messages that wait to be sent to one peer: client: BusyError, broker: see on_full_queue
+    max_queued_bytes: int = 16 << 20  # their topics and payloads, likewise
+    max_received: int = 1000  # client: messages not yet taken; reading stops there
+
+    on_full_queue: Literal["drop_newest", "drop_oldest"] = "drop_newest"  # of a session's queue
+    max_subscriptions: int = 1000  # of one client: 0x97
+    max_session_expiry: float = 7200.0  # told in CONNACK
+    max_sessions: int = 20_000  # connected ones and others; behind that CONNECT gets 0x97
+    max_retained: int = 10_000  # retained messages; of others the retain flag has no effect
+    max_retained_bytes: int = 64 << 20
+    max_will_delay: float = 7200.0
+
+    max_message_rate: float = 0.0  # received PUBLISH packets of one client per second, above it reading stops; 0: any
+    max_per_address: int = 0  # connections from one address; 0: any
+    authentication_timeout: float = 10.0  # of the hooks that may await
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self,
+            zero_allowed=frozenset(
+                {"max_topic_aliases", "max_session_expiry", "max_retained", "max_message_rate", "max_per_address"}
+            ),
+        )
+        if not self.receive_maximum <= 65535 or not self.max_inflight <= 65535 or not self.max_topic_aliases <= 65535:
+            raise ValueError("receive_maximum, max_inflight and max_topic_aliases are at most 65535")
+        if self.on_full_queue not in ("drop_newest", "drop_oldest"):
+            raise ValueError(f"on_full_queue must be 'drop_newest' or 'drop_oldest', not {self.on_full_queue!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """All limits of a Manager, in groups."""
 
@@ -133,6 +179,7 @@ class Limits:
     http: HttpLimits = field(default_factory=HttpLimits)
     forms: FormLimits = field(default_factory=FormLimits)
     ws: WsLimits = field(default_factory=WsLimits)
+    mqtt: MqttLimits = field(default_factory=MqttLimits)
 
 
 DEFAULT_LIMITS = Limits()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -28,6 +29,7 @@ from .places import Places
 from .protocols.base import BaseProtocol, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
+from .protocols.mqtt_events import make_mqtt_events
 from .signals import install_signal_handler
 from .timers import Timer
 from .transports.backend import Accepted, Backend
@@ -297,8 +299,8 @@ class Manager(Connectors):
         """Listen; the socket is bound when this returns.
 
         Args:
-            url: ``tcp udp http https ws wss`` with host and port (port 0: the system chooses), or ``unix:///path``.
-                An empty host is all IPv4 addresses, ``[::]`` all addresses of both families.
+            url: ``tcp udp http https ws wss mqtt mqtts`` with host and port (port 0: the system chooses), or
+                ``unix:///path``. An empty host is all IPv4 addresses, ``[::]`` all addresses of both families.
             handler: of accepted connections; default: the Manager's.
             http: speak HTTP; default: by the scheme.
             tls: certificate of ``https`` and ``wss``. Without it a handler calls ``conn.tls_init()`` in MG_EV_ACCEPT;
@@ -315,6 +317,47 @@ class Manager(Connectors):
         parsed = Url.parse(url, listening=True)
         return host.call(lambda: self._listen(parsed, handler, http, tls))
 
+    def mqtt_listen(self, url: str, handler: Handler | None = None, *, tls: TlsArgument | None = None) -> Listener:
+        """Listen for MQTT; the handler is the broker: it answers what comes as MG_EV_MQTT_CMD and MG_EV_MQTT_MSG.
+
+        For a whole broker see :class:`asyncmg.MqttBroker`.
+
+        Args:
+            url: ``mqtt``, ``mqtts`` or ``tcp`` with host and port, or ``unix:///path``; see :meth:`listen`.
+
+        Raises:
+            as :meth:`listen`.
+        """
+        if Url.parse(url, listening=True).is_http:
+            raise InvalidUrl(f"not a URL of an MQTT listener: {url!r}")
+        return self.listen_with(url, make_mqtt_events, handler, tls=tls)
+
+    def listen_with(
+        self,
+        url: str,
+        make: Callable[..., BaseProtocol],
+        handler: Handler | None = None,
+        *,
+        tls: TlsArgument | None = None,
+        probably_http: bool = False,
+    ) -> Listener:
+        """Listen for connections with protocol objects of your own.
+
+        Args:
+            url: see :meth:`listen`; not ``udp``.
+            make: called with what :class:`BaseProtocol` takes.
+            probably_http: what connections send is likely to be HTTP requests.
+
+        Raises:
+            as :meth:`listen`.
+        """
+        host = self._require_host()
+        handler_kind(handler)
+        parsed = Url.parse(url, listening=True)
+        if parsed.scheme == "udp":
+            raise InvalidUrl(f"streams only, not {url!r}")
+        return host.call(lambda: self._listen_stream(parsed, handler, make, tls, probably_http=probably_http))
+
     def http_listen(self, url: str, handler: Handler | None = None, *, tls: TlsArgument | None = None) -> Listener:
         """Listen for HTTP; see :meth:`listen`."""
         listener = self.listen(url, handler, http=True, tls=tls)
@@ -326,24 +369,38 @@ class Manager(Connectors):
     def _listen(
         self, url: Url, handler: Handler | None, http: bool | None, tls: TlsArgument | None
     ) -> Listener | Connection:
+        if url.scheme == "udp":
+            self._require_backend()  # before there is a socket
+            return self._open_datagram(url, handler)
+        if http is None and url.scheme in ("mqtt", "mqtts"):
+            return self._listen_stream(url, handler, make_mqtt_events, tls)
+        protocol_class, options = self._protocol_class(url, http)
+        make = functools.partial(protocol_class, **options)
+        return self._listen_stream(url, handler, make, tls, probably_http=protocol_class is HttpProtocol)
+
+    def _listen_stream(
+        self,
+        url: Url,
+        handler: Handler | None,
+        make: Callable[..., BaseProtocol],
+        tls: TlsArgument | None,
+        *,
+        probably_http: bool = False,
+    ) -> Listener:
         host = self._require_host()
         net = self.limits.net
         backend = self._require_backend()  # before there is a socket
-        if url.scheme == "udp":
-            return self._open_datagram(url, handler)
         if url.scheme == "unix":
             sock = bind_unix(url.host, backlog=net.backlog)
         else:
             sock = bind_inet(url.host, url.port, socket.SOCK_STREAM, backlog=net.backlog)
-        protocol_class, options = self._protocol_class(url, http)
 
         def make_protocol(conn: Connection, listener: Listener) -> BaseProtocol:
-            return protocol_class(
+            return make(
                 conn,
                 role=Role.SERVER,
                 limits=self.limits,
                 loop=host.loop,
-                **options,
                 tls_required=url.is_tls,
                 tls=listener.tls,
             )
@@ -356,7 +413,7 @@ class Manager(Connectors):
                 ListenerRoom(listener, self._places),
                 listener.fail,
                 net,
-                http=protocol_class is HttpProtocol and not url.is_tls,
+                http=probably_http and not url.is_tls,
             )
         except OSError as exc:
             sock.close()

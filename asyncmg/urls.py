@@ -16,6 +16,8 @@ _SCHEMES: dict[str, tuple[int | None, bool]] = {
     "https": (443, True),
     "ws": (80, False),
     "wss": (443, True),
+    "mqtt": (1883, False),
+    "mqtts": (8883, True),
     "unix": (None, False),
 }
 

@@ -16,6 +16,7 @@ from asyncmg.core import CoreUnavailable, load, status
 from asyncmg.limits import HttpLimits
 
 from .http import HttpCodec, Role
+from .mqtt import MqttCodecFactory
 from .ws import WsCodecFactory
 
 CodecFactory = Callable[[Role, HttpLimits], HttpCodec]
@@ -66,3 +67,10 @@ def _ws_codec_name() -> Literal["native", "portable", "wsproto"]:
     if name == "native" and load() is None:
         raise CoreUnavailable(f"ASYNCMG_WS_CODEC=native, but there is no C core: {status().reason}")
     return cast(Literal["native", "portable", "wsproto"], name)
+
+
+def mqtt_codec() -> MqttCodecFactory:
+    """Return the class of the MQTT codec."""
+    from .mqtt_portable import PortableMqttCodec
+
+    return PortableMqttCodec

@@ -12,10 +12,10 @@ broker's choice (5.0 section 3.3.2.3.2; 0x99).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
 from asyncmg.errors import LimitExceeded, ProtocolError
+from asyncmg.limits import MqttLimits
 
 from .http import Role
 from .mqtt_properties import NO_PROPERTIES, Fault, Properties, parse_properties
@@ -114,17 +114,8 @@ REASON_CODES_OF: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MqttCodecLimits:
-    """What a codec takes in; sizes are those of whole packets, in bytes."""
-
-    max_packet: int = 1 << 20  # PUBLISH: 0x95
-    max_connect: int = 100_000  # CONNECT, SUBSCRIBE, UNSUBSCRIBE: 0x95
-    max_small: int = 10_000  # any other packet: 0x95
-    max_topic_length: int = 1024  # bytes of a topic name or filter: 0x90, 0x8F
-    max_topic_levels: int = 128  # 0x90, 0x8F
-    max_client_id: int = 256  # bytes: 0x85
-    max_user_properties: int = 100  # of one packet: 0x97
+#: The limits of a codec are the first ones of these, up to ``max_user_properties``; sizes are those of whole packets.
+MqttCodecLimits = MqttLimits
 
 
 # -- packets ---------------------------------------------------------------------------------------------------------
@@ -398,6 +389,30 @@ MqttCodecFactory = Callable[[Role, MqttCodecLimits, int], MqttCodec]
 
 def over_limit(what: str, name: str, value: int, actual: int, code: int) -> LimitExceeded:
     return LimitExceeded(f"{what} too large", limit=f"{name}={value}", actual=actual, wire_code=code)
+
+
+def size_limit(kind: int) -> str:
+    """Return the name of the limit for the size of a packet of this type."""
+    if kind == PUBLISH:
+        return "max_packet"
+    return "max_connect" if kind in (CONNECT, SUBSCRIBE, UNSUBSCRIBE) else "max_small"
+
+
+def too_large(limits: MqttCodecLimits, kind: int, actual: int) -> LimitExceeded:
+    name = size_limit(kind)
+    return over_limit("packet", name, getattr(limits, name), actual, PACKET_TOO_LARGE)
+
+
+def topic_too_large(limits: MqttCodecLimits, size: int, code: int) -> LimitExceeded:
+    return over_limit("topic", "max_topic_length", limits.max_topic_length, size, code)
+
+
+def topic_too_deep(limits: MqttCodecLimits, levels: int, code: int) -> LimitExceeded:
+    return over_limit("depth of a topic", "max_topic_levels", limits.max_topic_levels, levels, code)
+
+
+def client_id_too_large(limits: MqttCodecLimits, size: int) -> LimitExceeded:
+    return over_limit("client identifier", "max_client_id", limits.max_client_id, size, CLIENT_IDENTIFIER_INVALID)
 
 
 # -- refusals: every codec says the same -----------------------------------------------------------------------------

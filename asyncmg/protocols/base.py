@@ -604,10 +604,19 @@ class BaseProtocol(asyncio.Protocol):
         self.phase = _CLOSED
         successor.deadlines.clock = self.deadlines.clock
         transport.set_protocol(successor)
-        self.sink.switch_protocol(successor)
+        successor.sink.switch_protocol(successor)
         if self._paused and not successor._paused:
             transport.resume_reading()
         successor.take_over(received)
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Begin on a transport inside another protocol's connection, whose beginning has been told already."""
+        self.transport = self.output.transport = transport
+        self.has_been_made = True
+        self.phase = _OPEN
+        self.output.is_held = False
+        self.sink.switch_protocol(self)
+        self.take_over(b"")
 
     def take_over(self, received: bytes) -> None:
         """Begin on a connection that another protocol has handed over."""

@@ -20,11 +20,20 @@ from asyncmg.messages import HttpMessage
 from .http import HttpProtocol, basic_authorization
 from .ws import WsProtocol
 
+#: Takes what :class:`WsProtocol` takes.
+Successor = Callable[..., WsProtocol]
+
 _HANDSHAKE = frozenset({MG_EV_HTTP_HDRS, MG_EV_HTTP_MSG})
 
 
 def accept_upgrade(
-    http: HttpProtocol, message: HttpMessage, options: WsOptions, headers: HeadersArgument, *, fragments: bool
+    http: HttpProtocol,
+    message: HttpMessage,
+    options: WsOptions,
+    headers: HeadersArgument,
+    *,
+    fragments: bool,
+    make: Successor = WsProtocol,
 ) -> WsProtocol | None:
     """Answer a request for WebSocket: with a 101, or with an error (426, 400, 403) behind which the connection ends.
 
@@ -33,6 +42,7 @@ def accept_upgrade(
         message: the request that is to be answered.
         headers: further ones of the 101.
         fragments: see :class:`WsProtocol`.
+        make: makes the protocol object.
 
     Returns:
         the protocol object that has the connection now; None: it was refused.
@@ -50,7 +60,7 @@ def accept_upgrade(
         http.reply(exc.wire_code, f"{exc.args[0]}\n", exc.headers)
         http.drain()
         return None
-    successor = _successor(http, agreed, message, fragments)
+    successor = _successor(http, agreed, message, fragments, make)
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     http.upgrade(successor, lines + b"".join(further).decode("utf-8", "surrogateescape"), "websocket")
     return successor
@@ -65,10 +75,11 @@ class WsOpening(HttpProtocol):
         headers: further ones of the request.
         basic_auth: user and password.
         fragments: see :class:`WsProtocol`.
+        make: makes the protocol object that follows.
         sink, limits, loop, ...: see :class:`HttpProtocol`.
     """
 
-    __slots__ = ("_answer", "_fragments", "_nonce", "_options", "_request_bytes")
+    __slots__ = ("_answer", "_fragments", "_make", "_nonce", "_options", "_request_bytes")
 
     def __init__(
         self,
@@ -80,11 +91,13 @@ class WsOpening(HttpProtocol):
         headers: HeadersArgument = None,
         basic_auth: tuple[str, str] | None = None,
         fragments: bool = False,
+        make: Successor = WsProtocol,
         **kwargs: Any,
     ) -> None:
         super().__init__(sink, **kwargs)
         self._options = options
         self._fragments = fragments
+        self._make = make
         self._nonce = os.urandom(16)
         self._answer: HttpMessage | None = None
         pairs = list(header_pairs(headers))
@@ -139,15 +152,17 @@ class WsOpening(HttpProtocol):
             failure.__cause__ = exc
             self.fail(failure)
             return
-        self.upgrade(_successor(self, agreed, response, self._fragments))
+        self.upgrade(_successor(self, agreed, response, self._fragments, self._make))
 
     def _failure(self, message: str, response: HttpMessage) -> HandshakeFailed:
         text = f"WebSocket handshake failed: {message}"
         return HandshakeFailed(text, status=response.status(), headers=response.headers(), body=response.body_bytes)
 
 
-def _successor(http: HttpProtocol, agreed: Agreed, opening: HttpMessage, fragments: bool) -> WsProtocol:
-    return WsProtocol(
+def _successor(
+    http: HttpProtocol, agreed: Agreed, opening: HttpMessage, fragments: bool, make: Successor
+) -> WsProtocol:
+    return make(
         http.sink,
         role=http.role,
         limits=http.limits,
