@@ -8,6 +8,11 @@ transports, core.
 
 from .addresses import Address
 from .broadcast import broadcast
+from .broker.hooks import BrokerClient, ConnectAttempt
+from .broker.message import Message as BrokerMessage
+from .broker.passwords import PasswordFile
+from .broker.statistics import BrokerStatistics
+from .broker.store import BrokerStore, MemoryStore
 from .codecs.http import Role
 from .codecs.ws_deflate import Deflate
 from .connection import Connection, Handler
@@ -24,6 +29,7 @@ from .errors import (
     DeadlineExceeded,
     HandshakeFailed,
     InvalidHeader,
+    InvalidPacket,
     InvalidUrl,
     LimitExceeded,
     ListenFailed,
@@ -69,16 +75,19 @@ from .handlers.compress import compress
 from .handlers.cors import cors
 from .handlers.router import Router
 from .handlers.static import StaticFiles
-from .limits import BufferLimits, FormLimits, HttpLimits, Limits, NetLimits, WsLimits
+from .limits import BufferLimits, FormLimits, HttpLimits, Limits, MqttLimits, NetLimits, WsLimits
 from .listener import Listener
 from .manager import Manager, connect
 from .matching import match
 from .messages import HttpMessage, WsMessage
+from .mqtt_broker import BrokerSubscription, MqttBroker
+from .mqtt_message import MqttMessage, MqttWill
 from .pairs import Pairs
 from .protocols.base import BaseProtocol
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
 from .protocols.http_filters import ContentEncoder, ReplyDraft, ReplyFilter
+from .protocols.mqtt import MqttProtocol
 from .protocols.stream import StreamProtocol
 from .protocols.ws import WsProtocol
 from .queries import decode_percent_encoding, parse_query, parse_url
@@ -100,6 +109,19 @@ from .ws_server import WsServer, ws_serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "BrokerClient",
+    "BrokerMessage",
+    "BrokerStatistics",
+    "BrokerStore",
+    "BrokerSubscription",
+    "ConnectAttempt",
+    "MemoryStore",
+    "MqttBroker",
+    "MqttLimits",
+    "MqttMessage",
+    "MqttProtocol",
+    "MqttWill",
+    "PasswordFile",
     "FileReply",
     "StaticFolder",
     "Form",
@@ -178,6 +200,7 @@ __all__ = [
     "HttpMessage",
     "HttpProtocol",
     "InvalidHeader",
+    "InvalidPacket",
     "InvalidUrl",
     "LimitExceeded",
     "Limits",

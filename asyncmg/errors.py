@@ -48,6 +48,10 @@ class InvalidHeader(LocalProtocolError, ValueError):
     """A header field given by the user has an illegal name, or a value with CR, LF or NUL (RFC 9110 section 5.5)."""
 
 
+class InvalidPacket(LocalProtocolError, ValueError):
+    """An argument given by the user that no MQTT control packet can carry, or not this one."""
+
+
 class RemoteProtocolError(ProtocolError):
     """The peer broke the protocol.
 
@@ -132,6 +136,29 @@ class HandshakeFailed(ConnectFailed):
         self.status = status
         self.headers = headers or []
         self.body = body
+
+
+class MqttRefused(ProtocolError):
+    """A broker has said no: a reason code of 0x80 or more (MQTT 5.0 section 2.4).
+
+    Return codes of 3.1.1 are told as the reason codes that mean the same.
+
+    Attributes:
+        code: the reason code.
+        reason: the broker's reason string; "" without one.
+        server_reference: another server to use instead (section 4.11); "" without one.
+    """
+
+    def __init__(self, what: str, code: int, reason: str = "", server_reference: str = "") -> None:
+        text = f"{what}: reason code {code:#04x}"
+        super().__init__(f"{text} ({reason})" if reason else text, wire_code=code)
+        self.code = code
+        self.reason = reason
+        self.server_reference = server_reference
+
+
+class StoreFailed(AsyncmgError, OSError):
+    """What has to survive on disk could not be read or written. The cause is chained."""
 
 
 class ListenFailed(AsyncmgError, OSError, RuntimeError):
