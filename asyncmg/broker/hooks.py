@@ -35,7 +35,7 @@ class BrokerClient:
     is_tls: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConnectAttempt:
     """What ``authenticate`` decides about.
 
@@ -45,6 +45,7 @@ class ConnectAttempt:
         connect: the whole packet.
         method, data: of enhanced authentication (5.0 section 4.12); "" and b"" without it.
         challenge: sends the client data in an AUTH packet and returns, when awaited, the data of its answer.
+        reply: set it to data that the client is sent with the success.
     """
 
     client: BrokerClient
@@ -53,6 +54,7 @@ class ConnectAttempt:
     method: str
     data: bytes
     challenge: Callable[[bytes], Awaitable[bytes]]
+    reply: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

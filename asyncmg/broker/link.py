@@ -11,6 +11,8 @@ from typing import Any, Final, cast
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.mqtt_encode import PINGRESP_BYTES, encode_ack, encode_auth, encode_suback, encode_unsuback
 from asyncmg.codecs.mqtt_properties import Fault, Property, refuse
+from asyncmg.codecs.mqtt_topics import filter_fault
+from asyncmg.errors import LimitExceeded
 from asyncmg.protocols.base import Pause
 from asyncmg.protocols.mqtt import MqttProtocol
 
@@ -51,6 +53,7 @@ class Link:
         "_backlog",
         "_broker",
         "_connect",
+        "_is_asking",
         "_next_turn",
         "_opening",
         "_rate",
@@ -81,6 +84,7 @@ class Link:
         self._rate = broker.limits.mqtt.max_message_rate
         self._next_turn = 0.0  # of its message rate
         self._status = _GOES_ON
+        self._is_asking = False  # a hook
         self._wants_will = True
 
     @property
@@ -99,7 +103,16 @@ class Link:
             limit = broker.limits.mqtt.max_per_address
             if limit and count > limit:
                 self._status = _IS_OVER
+                self._release_address()
                 self.protocol.drain()
+
+    def _release_address(self) -> None:
+        addresses, address = self._broker.addresses, self._address
+        if address is not None:
+            self._address = None
+            addresses[address] -= 1
+            if not addresses[address]:
+                del addresses[address]
 
     def handle_packets(self, packets: Sequence[m.Packet]) -> int:
         if self._status != _GOES_ON:
@@ -137,19 +150,13 @@ class Link:
         self._status = _IS_OVER
         if self._opening is not None:
             self._opening.cancel()
-        if self._address is not None:
-            count = broker.addresses[self._address] - 1
-            if count:
-                broker.addresses[self._address] = count
-            else:
-                del broker.addresses[self._address]
-            self._address = None
         self._leave()
 
     def handle_shutdown(self) -> None:
         self.end(m.SERVER_SHUTTING_DOWN)
 
     def _leave(self) -> None:
+        self._release_address()
         session, self.session = self.session, None
         if session is not None:
             self._broker.detach(session, self, publishes_will=self._wants_will)
@@ -171,6 +178,7 @@ class Link:
     def wait_for(self, answer: Awaitable[Any], then: Callable[[Any], None]) -> None:
         """Handle no packet until a hook's answer is there. One that fails, or is late, ends the connection."""
         self._status = _IS_BUSY
+        self._is_asking = True
         self.protocol.sink.spawn(self._wait(answer, then), "asyncmg-mqtt-hook")
 
     async def _wait(self, answer: Awaitable[Any], then: Callable[[Any], None]) -> None:
@@ -183,7 +191,7 @@ class Link:
             return
         if self._status == _IS_OVER:
             return
-        self._status = _GOES_ON
+        self._is_asking = False
         protocol.output.in_turn = True
         try:
             then(outcome)
@@ -192,8 +200,7 @@ class Link:
             self.fail(exc)
         finally:
             protocol.output.end_turn()
-        if self._status == _GOES_ON:
-            protocol.go_on()
+        self._go_on()
 
     def fail(self, error: Exception) -> None:
         """A hook has failed: nobody gets in, or further, by that."""
@@ -249,11 +256,10 @@ class Link:
 
     def end_again(self, code: int) -> None:
         """The client has authenticated again, or failed to."""
-        self._opening = None
+        opening, self._opening = self._opening, None
         if code == m.SUCCESS:
-            assert self._connect is not None
-            method = {_METHOD: self._connect.properties[_METHOD]}
-            self.output.write(encode_auth(5, m.SUCCESS, method, self.protocol.role))
+            assert opening is not None
+            self.output.write(encode_auth(5, m.SUCCESS, opening.success(), self.protocol.role))
         else:
             self._status = _IS_OVER
             known = code in m.REASON_CODES_OF[m.DISCONNECT, self.protocol.role]
@@ -359,7 +365,13 @@ class Link:
             self._broker.loop.call_later(wait, self._go_on)
 
     def _go_on(self) -> None:
-        if self._status == _IS_BUSY:
+        """What was waited for has come: a hook's answer, the time for the next message; or both."""
+        if self._status != _IS_BUSY or self._is_asking:
+            return
+        wait = self._next_turn - self._broker.loop.time()
+        if wait > 0 and self._rate:
+            self._broker.loop.call_later(wait, self._go_on)
+        else:
             self._status = _GOES_ON
             self.protocol.go_on()
 
@@ -396,9 +408,13 @@ class Link:
         if session is not None:
             session.dropped += 1
         self._broker.counters.dropped += 1
-        if self._broker.limits.buffers.slow_client == "close":
+        limits = self._broker.limits
+        if limits.buffers.slow_client == "close":
             self._status = _IS_OVER
-            self.protocol.disconnect(m.QUOTA_EXCEEDED)
+            limit = f"slow_client={limits.buffers.slow_client!r}"
+            self.protocol.give_up(
+                LimitExceeded("the client does not take its messages", limit=limit, actual=_MAX_PLAIN)
+            )
 
     def send(self, number: int, delivery: Delivery, dup: bool) -> None:
         message, qos, retain, identifiers = delivery
@@ -456,7 +472,7 @@ class Link:
         number = packet.packet_id
         if flow.published.pop(number, None) is not None and session.store is not None:
             session.store.delivery_done(session, number)
-        if flow.waiting:
+        if flow.waiting or flow.repeats:
             session.pump(self._broker.loop.time())
 
     def _handle_pubrec(self, packet: m.Ack) -> None:
@@ -481,7 +497,7 @@ class Link:
             return
         if session.flow.complete(packet.packet_id) is not None and session.store is not None:
             session.store.delivery_done(session, packet.packet_id)
-        if session.flow.waiting:
+        if session.flow.waiting or session.flow.repeats:
             session.pump(self._broker.loop.time())
 
     # -- subscriptions -----------------------------------------------------------------------------------------------
@@ -529,6 +545,10 @@ class Link:
         retained: list[tuple[Message, int, tuple[int, ...]]] = []
         for (topic_filter, options), verdict in zip(packet.filters, verdicts, strict=True):
             before = session.subscriptions.get(topic_filter)
+            if (
+                not verdict and filter_fault(topic_filter) is not None
+            ):  # a shared one of 3.1.1, which does not know them
+                verdict = m.TOPIC_FILTER_INVALID
             if not verdict and before is None and len(session.subscriptions) >= broker.limits.mqtt.max_subscriptions:
                 verdict = m.QUOTA_EXCEEDED
             if verdict:

@@ -55,13 +55,14 @@ class Opening:
         connect: the packet.
     """
 
-    __slots__ = ("_answer", "_broker", "_client", "_connect", "_link", "_method")
+    __slots__ = ("_answer", "_attempt", "_broker", "_client", "_connect", "_link", "_method")
 
     def __init__(self, broker: Broker, link: OpeningLink, connect: m.Connect) -> None:
         self._broker = broker
         self._link = link
         self._connect = connect
         self._method = cast(str, connect.properties.get(Property.AUTHENTICATION_METHOD, ""))
+        self._attempt: ConnectAttempt | None = None
         self._answer: asyncio.Future[bytes] | None = None  # of the client, to a challenge
         protocol = link.protocol
         client_id = connect.client_id or f"auto-{secrets.token_hex(10)}"
@@ -75,7 +76,7 @@ class Opening:
             self._decide(True if not self._method else m.BAD_AUTHENTICATION_METHOD)
             return
         data = cast(bytes, self._connect.properties.get(Property.AUTHENTICATION_DATA, b""))
-        attempt = ConnectAttempt(
+        attempt = self._attempt = ConnectAttempt(
             self._client, self._connect.password, self._connect, self._method, data, self._challenge
         )
         try:
@@ -120,7 +121,7 @@ class Opening:
             return
         data = cast(bytes, packet.properties.get(Property.AUTHENTICATION_DATA, b""))
         client = link.client or self._client
-        attempt = ConnectAttempt(client, None, self._connect, self._method, data, self._challenge)
+        attempt = self._attempt = ConnectAttempt(client, None, self._connect, self._method, data, self._challenge)
         try:
             answer = hook(attempt)
             if inspect.isawaitable(answer):
@@ -132,6 +133,13 @@ class Opening:
 
     def _is_same_method(self, packet: m.Auth) -> bool:
         return packet.properties.get(Property.AUTHENTICATION_METHOD) == self._method
+
+    def success(self) -> dict[Property, PropertyValue]:
+        """Return what tells a client that it is authenticated by its method."""
+        properties: dict[Property, PropertyValue] = {Property.AUTHENTICATION_METHOD: self._method}
+        if self._attempt is not None and self._attempt.reply:
+            properties[Property.AUTHENTICATION_DATA] = self._attempt.reply
+        return properties
 
     def cancel(self) -> None:
         """The connection is gone."""
@@ -201,7 +209,7 @@ class Opening:
             if limits.max_topic_aliases:
                 properties[Property.TOPIC_ALIAS_MAXIMUM] = limits.max_topic_aliases
             if self._method:
-                properties[Property.AUTHENTICATION_METHOD] = self._method
+                properties.update(self.success())
             offered = cast(int, connect.properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0))
             aliases = min(offered, limits.max_topic_aliases)
         link.protocol.accept(is_present, properties, connect.keep_alive)
