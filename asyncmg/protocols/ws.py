@@ -229,7 +229,7 @@ class WsProtocol(BaseProtocol):
             else:
                 self._handle_record(flags, payload)
         if self._codec.error is not None and not self._unread and self._reads:
-            self._refuse(self._codec.error)
+            self.refuse(self._codec.error)
 
     def _continue(self) -> None:
         """It is our turn again."""
@@ -277,7 +277,7 @@ class WsProtocol(BaseProtocol):
         try:
             piece = assembly.receive(flags, payload)
         except ProtocolError as exc:
-            self._refuse(exc)
+            self.refuse(exc)
             return
         if flags & FIN:
             self._assembly = None
@@ -300,7 +300,7 @@ class WsProtocol(BaseProtocol):
                     actual=self._controls,
                     wire_code=POLICY_VIOLATION,
                 )
-                self._refuse(error)
+                self.refuse(error)
                 return
             self._controls, self._controls_since = 1, now
         if opcode == PING:
@@ -361,7 +361,7 @@ class WsProtocol(BaseProtocol):
         limit = self.limits.ws.close_timeout
         self._give_up(DeadlineExceeded(f"no close frame in {limit} s", limit="close_timeout"))
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def refuse(self, error: ProtocolError) -> None:
         """The peer broke the protocol or went over a limit: fail the connection when what came before has been handled.
 
         A handler that is not done with that in ``close_timeout`` is not waited for.

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from asyncmg.codecs.ws import BINARY
 from asyncmg.dispatch import EventSink
-from asyncmg.errors import ConnectionClosed
+from asyncmg.errors import ConnectionClosed, RemoteProtocolError
 from asyncmg.events import MG_EV_CLOSE, MG_EV_ERROR, MG_EV_WS_CTL, MG_EV_WS_MSG, MG_EV_WS_OPEN, event_mask
 
 from .base import BaseProtocol, Pause
@@ -61,7 +61,10 @@ class WsTunnel(asyncio.Transport):
             if data.flags & 15 == BINARY or not data.flags & 15:
                 inner.data_received(data.data)
             else:
-                self.ws.begin_close(_UNSUPPORTED_DATA, "binary messages only")  # [MQTT-6.0.0-1]
+                error = RemoteProtocolError(
+                    "text in a tunnel", wire_code=_UNSUPPORTED_DATA, section="MQTT 5.0 [MQTT-6.0.0-1]"
+                )
+                self.ws.refuse(error)
         elif ev == MG_EV_WS_CTL and data.flags & 15 == _CLOSE:
             inner.eof_received()
         elif ev == MG_EV_ERROR:
