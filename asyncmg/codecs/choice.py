@@ -3,7 +3,8 @@
 Nothing of the others is imported: a native install needs no h11 and no wsproto, a portable one no C core.
 
 The environment variable ``ASYNCMG_WS_CODEC`` selects the one for WebSocket: ``auto`` (default) as above, ``native``,
-``portable``, or ``wsproto``, which is slower and there to be compared with.
+``portable``, or ``wsproto``, which is slower and there to be compared with. ``ASYNCMG_MQTT_CODEC`` selects the one for
+MQTT: ``auto``, ``native`` or ``portable``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,22 @@ def _ws_codec_name() -> Literal["native", "portable", "wsproto"]:
 
 
 def mqtt_codec() -> MqttCodecFactory:
-    """Return the class of the MQTT codec."""
-    from .mqtt_portable import PortableMqttCodec
+    """Return the class of the MQTT codec.
 
-    return PortableMqttCodec
+    Raises:
+        CoreUnavailable: ``ASYNCMG_MQTT_CODEC`` is ``native``, or ``ASYNCMG_CORE`` is ``require``, and there is no C
+            core.
+        ValueError: ``ASYNCMG_MQTT_CODEC`` has another value than ``auto``, ``native`` and ``portable``.
+    """
+    name = os.environ.get("ASYNCMG_MQTT_CODEC") or "auto"
+    if name not in ("auto", "native", "portable"):
+        raise ValueError(f"ASYNCMG_MQTT_CODEC must be 'auto', 'native' or 'portable', not {name!r}")
+    if name == "native" and load() is None:
+        raise CoreUnavailable(f"ASYNCMG_MQTT_CODEC=native, but there is no C core: {status().reason}")
+    if name == "portable" or load() is None:
+        from .mqtt_portable import PortableMqttCodec
+
+        return PortableMqttCodec
+    from .mqtt_native import NativeMqttCodec
+
+    return NativeMqttCodec

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from asyncmg.errors import InvalidPacket
+
 from . import mqtt as m
 from .http import Role
 from .mqtt_properties import (
     IN_WILL,
     NO_PROPERTIES,
-    InvalidPacket,
     Properties,
     Property,
     write_binary,

@@ -11,11 +11,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
-from asyncmg.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
-
-
-class InvalidPacket(LocalProtocolError, ValueError):
-    """An argument that no control packet can carry, or not this one."""
+from asyncmg.errors import InvalidPacket, LimitExceeded, RemoteProtocolError
 
 
 class Fault(NamedTuple):
@@ -37,6 +33,12 @@ def refuse(fault: Fault, version: int) -> RemoteProtocolError:
     name, rule = ("3.1.1", fault.in_v4) if version == 4 else ("5.0", fault.in_v5)
     section = f"[MQTT-{rule}]" if "-" in rule else f"section {rule}"
     return RemoteProtocolError(fault.message, wire_code=fault.code, section=f"MQTT {name} {section}")
+
+
+def too_many_user_properties(limit: int, actual: int) -> LimitExceeded:
+    return LimitExceeded(
+        "too many user properties", limit=f"max_user_properties={limit}", actual=actual, wire_code=0x97
+    )
 
 
 TRUNCATED: Final = Fault("a field goes beyond its packet", 0x81, "4.8.0-1", "4.13.1-1")
@@ -303,8 +305,7 @@ def parse_properties(data: bytes, position: int, end: int, packet: int, max_user
         if name is _USER:
             users.append(cast(tuple[str, str], value))
             if len(users) > max_user_properties:
-                limit = f"max_user_properties={max_user_properties}"
-                raise LimitExceeded("too many user properties", limit=limit, actual=len(users), wire_code=0x97)
+                raise too_many_user_properties(max_user_properties, len(users))
             value = users
         elif name is _IDENTIFIER:
             identifiers.append(cast(int, value))

@@ -20,7 +20,7 @@ from asyncmg.errors import AsyncmgError
 
 from .records import STRUCTS
 
-ABI: Final = 5  # AMG_ABI of the amg.h that this file is written for
+ABI: Final = 6  # AMG_ABI of the amg.h that this file is written for
 UTF8_ACCEPT: Final = 0  # AMG_UTF8_ACCEPT
 UTF8_REJECT: Final = 1  # AMG_UTF8_REJECT
 
@@ -83,6 +83,30 @@ class WsFunctions:
         self.read_call = _typed(library.amg_ws_read_call, size, address, address, size)
 
 
+class MqttFunctions:
+    """``amg_mqtt_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers.
+
+    Attributes:
+        read_call: has no types, because to convert its arguments costs as much as the call itself. It takes ``byref()``
+            of an amg_mqtt_call, bytes, and their number, below 2^31.
+    """
+
+    __slots__ = ("connect_fields", "init", "next_filter", "next_property", "read", "read_call")
+
+    def __init__(self, ctypes: Any, library: Any) -> None:
+        address, size, u8, u32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint8, ctypes.c_uint32
+        integer = ctypes.c_int
+        self.init = _typed(library.amg_mqtt_init, None, address, u8, u8)
+        self.read = _typed(
+            library.amg_mqtt_read, size, address, address, address, size, address, address, size, address
+        )
+        library.amg_mqtt_read_call.restype = size
+        self.read_call = cast(Callable[..., int], library.amg_mqtt_read_call)
+        self.next_property = _typed(library.amg_mqtt_next_property, integer, address, address, u32, address)
+        self.next_filter = _typed(library.amg_mqtt_next_filter, integer, address, address, address, address)
+        self.connect_fields = _typed(library.amg_mqtt_connect_fields, integer, address, address, address)
+
+
 class EngineFunctions:
     """``amg_engine_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers."""
 
@@ -135,7 +159,20 @@ class Core:
         CoreUnavailable: no ctypes, no loadable library, a function is missing, or another ABI.
     """
 
-    __slots__ = ("_address", "_byte", "_char", "_mask", "_utf8", "abi", "address_of", "engine", "http1", "path", "ws")
+    __slots__ = (
+        "_address",
+        "_byte",
+        "_char",
+        "_mask",
+        "_utf8",
+        "abi",
+        "address_of",
+        "engine",
+        "http1",
+        "mqtt",
+        "path",
+        "ws",
+    )
 
     def __init__(self, path: str) -> None:
         try:
@@ -157,6 +194,7 @@ class Core:
             mask, utf8, sizeof = library.amg_mask, library.amg_utf8, library.amg_sizeof
             self.http1 = Http1Functions(ctypes, library)
             self.ws = WsFunctions(ctypes, library)
+            self.mqtt = MqttFunctions(ctypes, library)
             #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
             self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
             self.engine = EngineFunctions(ctypes, library) if hasattr(library, "amg_engine_new") else None

@@ -1,7 +1,8 @@
 /* amg.h: the C core of asyncmg, its whole public API on one page.
  *
- * Codecs and utilities (amg_util.c, amg_http1.c, amg_ws.c): bytes in, records out; memory belongs to the caller; no
- * allocation, no socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on data of its own.
+ * Codecs and utilities (amg_util.c, amg_http1.c, amg_ws.c, amg_mqtt.c): bytes in, records out; memory belongs to the
+ * caller; no allocation, no socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on
+ * data of its own.
  *
  * The engine (amg_engine*.c and amg_poller*.c, POSIX) is the only part that touches the operating system. It is a pair
  * of queues: poll() fills completion records and an arena with received bytes, submit() takes one buffer of submission
@@ -30,10 +31,9 @@ extern "C" {
 
 /* Rises by one with every change of a signature, a constant or a struct in this file. The Python loader refuses a
  * library whose amg_abi() is another number than its own. amg_sizeof() tells the size of struct number `which` in the
- * order of this file (0: amg_http1_limits, 1: amg_http1, 2: amg_http1_record, 3: amg_ws_limits, 4: amg_ws,
- * 5: amg_ws_record, 6: amg_ws_call, 7: amg_engine_config, 8: amg_completion, 9: amg_submission, 10: amg_notice), 0 for
- * another number. */
-#define AMG_ABI 5u
+ * order of this file (0: amg_http1_limits, 1: amg_http1, ...; all are named in asyncmg/core/records.py), 0 for another
+ * number. */
+#define AMG_ABI 6u
 AMG_API uint32_t amg_abi(void);
 AMG_API size_t amg_sizeof(uint32_t which);
 
@@ -254,6 +254,180 @@ typedef struct amg_ws_call {
 #define AMG_WS_UNSETTLED 0x40000000u
 AMG_API size_t amg_ws_read_call(amg_ws_call *call, const uint8_t *data, size_t n);
 
+/* -- MQTT control packets (MQTT 3.1.1 and 5.0) ------------------------------------------------------------------------- */
+
+typedef struct amg_mqtt_limits { /* sizes of whole packets, in bytes */
+    uint32_t max_packet;         /* PUBLISH */
+    uint32_t max_connect;        /* CONNECT, SUBSCRIBE, UNSUBSCRIBE */
+    uint32_t max_small;          /* any other */
+    uint32_t max_topic_length, max_topic_levels, max_client_id, max_user_properties; /* the last: of one packet */
+    uint32_t reserved;
+} amg_mqtt_limits;
+
+typedef struct amg_mqtt { /* one direction of one connection: set up by amg_mqtt_init(), not to be written to */
+    uint32_t missing;     /* for AMG_OP_MQTT alone, as held and head: bytes to come of a packet whose beginning is told */
+    uint8_t role;
+    uint8_t version; /* 4: 3.1.1, 5: 5.0; 0: of a server until a CONNECT tells it */
+    uint8_t state;   /* 0: CONNECT or CONNACK comes first, 1: it has come, 2: nothing more is read */
+    uint8_t keeps_session;
+    uint8_t held, head[4]; /* a fixed header that is incomplete */
+    uint8_t reserved[3];
+} amg_mqtt;
+
+/* A packet: its body lies from begin to end, and all that is not told here of its fields is there. Places are in data. */
+typedef struct amg_mqtt_record {
+    uint8_t first;       /* its first byte: type and flags (section 2.1); 0: an error, final */
+    uint8_t reason;      /* CONNACK, PUBACK to PUBCOMP, DISCONNECT, AUTH: reason code, return code. PUBLISH: 0, or
+                          * AMG_MQTT_SAME_TOPIC: as in the record before, which is a PUBLISH too */
+    uint16_t packet_id;  /* 0: it has none. Error: AMG_MQTT_E_ */
+    uint32_t begin;      /* PUBLISH: of the topic name. Error: what went over a limit; type of the packet; property */
+    uint32_t topic_end;  /* PUBLISH */
+    uint32_t properties; /* from here to payload; without their length */
+    uint32_t payload;    /* from here to end: what follows the properties: payload, client identifier and what follows it,
+                          * topic filters, reason codes */
+    uint32_t end;
+} amg_mqtt_record;
+
+#define AMG_MQTT_SAME_TOPIC 1u
+
+/* error: what was broken. Text, reason code and section of each are in asyncmg/codecs/mqtt_native.py. */
+enum {
+    AMG_MQTT_E_RESERVED_TYPE = 1, /* fixed headers */
+    AMG_MQTT_E_BAD_FLAGS,
+    AMG_MQTT_E_PUBREL_FLAGS,
+    AMG_MQTT_E_SUBSCRIBE_FLAGS,
+    AMG_MQTT_E_UNSUBSCRIBE_FLAGS,
+    AMG_MQTT_E_DISCONNECT_FLAGS,
+    AMG_MQTT_E_AUTH_FLAGS,
+    AMG_MQTT_E_QOS_3,
+    AMG_MQTT_E_DUP_OF_QOS_0,
+    AMG_MQTT_E_NOT_CONNECT_FIRST, /* order and direction */
+    AMG_MQTT_E_SECOND_CONNECT,
+    AMG_MQTT_E_NOT_CONNACK_FIRST,
+    AMG_MQTT_E_EARLY_DISCONNECT,
+    AMG_MQTT_E_SECOND_CONNACK,
+    AMG_MQTT_E_WRONG_DIRECTION,
+    AMG_MQTT_E_PACKET_SIZE, /* limits: max_packet, max_connect, ... */
+    AMG_MQTT_E_CONNECT_SIZE,
+    AMG_MQTT_E_SMALL_SIZE,
+    AMG_MQTT_E_TOPIC_LENGTH,
+    AMG_MQTT_E_FILTER_LENGTH,
+    AMG_MQTT_E_TOPIC_LEVELS,
+    AMG_MQTT_E_FILTER_LEVELS,
+    AMG_MQTT_E_CLIENT_ID_LENGTH,
+    AMG_MQTT_E_USER_PROPERTIES,
+    AMG_MQTT_E_TRUNCATED, /* data types */
+    AMG_MQTT_E_TRAILING_BYTES,
+    AMG_MQTT_E_NOT_UTF8,
+    AMG_MQTT_E_NUL_IN_STRING,
+    AMG_MQTT_E_LONG_INTEGER,
+    AMG_MQTT_E_PADDED_INTEGER,
+    AMG_MQTT_E_BAD_LENGTH, /* properties */
+    AMG_MQTT_E_UNKNOWN_PROPERTY,
+    AMG_MQTT_E_MISPLACED_PROPERTY,
+    AMG_MQTT_E_REPEATED_PROPERTY,
+    AMG_MQTT_E_PROPERTY_RANGE, /* of the property in the record */
+    AMG_MQTT_E_IDENTIFIER_OF_CLIENT,
+    AMG_MQTT_E_WILDCARD_IN_RESPONSE_TOPIC,
+    AMG_MQTT_E_DATA_WITHOUT_METHOD,
+    AMG_MQTT_E_ZERO_PACKET_ID, /* packets */
+    AMG_MQTT_E_ZERO_PACKET_ID_OF_SERVER,
+    AMG_MQTT_E_ZERO_ACK_ID,
+    AMG_MQTT_E_ZERO_SUBACK_ID,
+    AMG_MQTT_E_BAD_REASON_CODE, /* of the type in the record */
+    AMG_MQTT_E_BAD_PROTOCOL_NAME,
+    AMG_MQTT_E_BAD_PROTOCOL_LEVEL,
+    AMG_MQTT_E_CONNECT_FLAG_RESERVED,
+    AMG_MQTT_E_WILL_QOS_WITHOUT_WILL,
+    AMG_MQTT_E_WILL_QOS_3,
+    AMG_MQTT_E_WILL_RETAIN_WITHOUT_WILL,
+    AMG_MQTT_E_PASSWORD_WITHOUT_USER,
+    AMG_MQTT_E_NO_CLIENT_ID,
+    AMG_MQTT_E_CONNACK_FLAGS,
+    AMG_MQTT_E_SESSION_OF_REFUSED,
+    AMG_MQTT_E_WILDCARD_PUBLISHED,
+    AMG_MQTT_E_NOTHING_PUBLISHED_TO,
+    AMG_MQTT_E_EMPTY_TOPIC, /* of a will */
+    AMG_MQTT_E_WILDCARD_IN_TOPIC,
+    AMG_MQTT_E_NO_FILTER,
+    AMG_MQTT_E_NO_FILTER_TO_LEAVE,
+    AMG_MQTT_E_EMPTY_FILTER,
+    AMG_MQTT_E_MISPLACED_HASH,
+    AMG_MQTT_E_MISPLACED_PLUS,
+    AMG_MQTT_E_BAD_SHARE_NAME,
+    AMG_MQTT_E_SHARE_WITHOUT_FILTER,
+    AMG_MQTT_E_RESERVED_OPTIONS,
+    AMG_MQTT_E_OPTIONS_QOS_3,
+    AMG_MQTT_E_RETAIN_HANDLING_3,
+    AMG_MQTT_E_SHARED_NO_LOCAL,
+    AMG_MQTT_E_NO_SUBACK_CODE,
+    AMG_MQTT_E_NO_UNSUBACK_CODE,
+    AMG_MQTT_E_SERVER_EXPIRES_SESSION,
+    AMG_MQTT_E_EXPIRY_AFTER_ZERO,
+    AMG_MQTT_E_AUTH_WITHOUT_METHOD
+};
+
+/* version: of a client, 4 or 5; a server is told by the CONNECT. */
+AMG_API void amg_mqtt_init(amg_mqtt *codec, uint8_t role, uint8_t version);
+
+/* Read the packets that are there as a whole. Behind a DISCONNECT and an error nothing is read: all is done with.
+ *
+ * data      n bytes, at most 2^32 - 1.
+ * position  where in data to begin; set to how far it is done with. Unless the records were full, what follows is the
+ *           beginning of one packet: the caller keeps it until the rest has come.
+ * records   room for max of them, at least 1.
+ * whole     set to the size of that packet, which is within the limits; 0: not known yet, or there is none.
+ * return    the number of records.
+ */
+AMG_API size_t amg_mqtt_read(amg_mqtt *codec, const amg_mqtt_limits *limits, const uint8_t *data, size_t n,
+                             size_t *position, amg_mqtt_record *records, size_t max, size_t *whole);
+
+/* The same for callers to whom each argument is dear: what stays the same between calls is in a struct, addresses as
+ * numbers.
+ *
+ * return    the number of records. Or'ed with AMG_MQTT_UNSETTLED unless all is done with, the codec's state is what it
+ *           was, and position is 0 again. Otherwise or'ed with AMG_MQTT_ACKS if there are several and all are PUBACK to
+ *           PUBCOMP with reason code 0 and no properties.
+ */
+typedef struct amg_mqtt_call {
+    uint64_t codec, limits, records, max, position, whole;
+} amg_mqtt_call;
+#define AMG_MQTT_UNSETTLED 0x40000000u
+#define AMG_MQTT_ACKS 0x20000000u
+AMG_API size_t amg_mqtt_read_call(amg_mqtt_call *call, const uint8_t *data, uint32_t n);
+
+typedef struct amg_mqtt_property {
+    uint32_t id;
+    uint32_t number;                /* of those that are numbers */
+    uint32_t offset, length;        /* text, binary data, the name of a user property */
+    uint32_t second, second_length; /* the value of a user property */
+} amg_mqtt_property;
+
+/* Take the next property of a packet that has been read; position: begin with record.properties (or will_properties).
+ * return    0: there are no more */
+AMG_API int amg_mqtt_next_property(const uint8_t *data, uint32_t *position, uint32_t end, amg_mqtt_property *property);
+
+typedef struct amg_mqtt_filter {
+    uint32_t offset, length, options; /* options: of SUBSCRIBE (5.0 section 3.8.3.1) */
+} amg_mqtt_filter;
+
+/* Take the next topic filter of a SUBSCRIBE or UNSUBSCRIBE that has been read; position: begin with record.payload.
+ * return    0: there are no more */
+AMG_API int amg_mqtt_next_filter(const uint8_t *data, const amg_mqtt_record *record, uint32_t *position,
+                                 amg_mqtt_filter *filter);
+
+typedef struct amg_mqtt_connect {
+    uint8_t version, flags; /* connect flags (section 3.1.2): they tell whether there is a will, user name, password */
+    uint16_t keep_alive;    /* seconds */
+    uint32_t client_id, client_id_length;
+    uint32_t will_properties, will_properties_end, will_topic, will_topic_length, will_payload, will_payload_length;
+    uint32_t username, username_length, password, password_length;
+} amg_mqtt_connect;
+
+/* Take the fields of a CONNECT that has been read.
+ * return    0: it is none */
+AMG_API int amg_mqtt_connect_fields(const uint8_t *data, const amg_mqtt_record *record, amg_mqtt_connect *connect);
+
 /* -- engine ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct amg_engine amg_engine;
@@ -267,8 +441,8 @@ typedef struct amg_engine_config {
     uint32_t max_conns;       /* sockets at once, listeners included: 1 to 2^20 */
     uint32_t max_completions; /* records of one poll: at least 16 */
     uint32_t arena_size;      /* bytes received by one poll: at least 2048 */
-    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024. With AMG_OP_WS, and when the
-                               * poll before had as much from it, four times as many */
+    uint32_t max_read;        /* bytes received from one connection by one poll: at least 1024. With AMG_OP_WS and AMG_OP_MQTT,
+                               * and when the poll before had as much from it, four times as many */
     uint64_t max_backlog;     /* unsent bytes of all connections together; who would go over it is closed: ENOBUFS */
     uint32_t poller;          /* AMG_POLLER_ */
     uint32_t accept_retry_ms; /* pause of a listener after EMFILE, ENFILE, ENOBUFS or ENOMEM */
@@ -280,9 +454,9 @@ typedef struct amg_completion { /* what has happened to a connection */
     uint32_t conn;
     uint32_t offset, length; /* into the arena */
     uint32_t head;           /* REQUEST: length of the head; the content follows it. DATAGRAM: length of the address;
-                              * the datagram follows it. ACCEPTED: the listener's conn. FRAME, FRAMES: bytes that
-                              * have come */
-    uint32_t method_length;  /* REQUEST */
+                              * the datagram follows it. ACCEPTED: the listener's conn. FRAME, FRAMES, PACKETS:
+                              * bytes that have come */
+    uint32_t method_length;  /* REQUEST. PACKETS: where in the arena the bytes begin that have come */
     uint32_t target_length;  /* REQUEST */
     int32_t error;           /* CLOSED, FAILED: errno, 0 for an orderly end. FRAME: AMG_WS_E_ */
 } amg_completion;
@@ -303,6 +477,11 @@ typedef struct amg_completion { /* what has happened to a connection */
 #define AMG_FRAME 11u    /* one record of amg_ws_read(), of a connection with AMG_OP_WS: flags, offset, length and error are
                           * its own. Of an error offset and length are not a place, see amg_ws_record */
 #define AMG_FRAMES 12u   /* none, or several: offset, length: amg_ws_records, whose offsets are into the arena too */
+#define AMG_PACKET 13u   /* one record of amg_mqtt_read(), of a connection with AMG_OP_MQTT, whose reason is 0: flags: first, and
+                          * how far before begin the packet begins, times 256; error: packet_id; offset, length, head,
+                          * method_length, target_length: begin, topic_end, properties, payload, end, in the arena */
+#define AMG_PACKETS 14u  /* one or several: offset, length: amg_mqtt_records, whose places are in the arena too. Packets that
+                          * did not come in one piece are told as AMG_DATA, piece by piece, for an amg_mqtt of the user's */
 
 typedef struct amg_submission { /* followed by `length` bytes of payload; not aligned */
     uint16_t op, flags;
@@ -328,6 +507,10 @@ typedef struct amg_submission { /* followed by `length` bytes of payload; not al
                               * backlog, or AMG_CLOSED is told; payload: offset and length (at most 2^31), two uint64_t.
                               * The bytes are unsent ones, but no memory is taken for them. A file that ends before them
                               * ends the connection: EIO */
+#define AMG_OP_MQTT 15u    /* what a stream receives from now on is MQTT packets, told as AMG_PACKET and AMG_PACKETS. Payload:
+                            * amg_mqtt_limits, and an amg_mqtt that has read what was received before, CONNECT or CONNACK
+                            * too. Of a packet whose beginning was received before, `missing` bytes are still to come, or
+                            * the `held` bytes in `head` */
 
 typedef struct amg_notice { /* what a submission left behind */
     uint32_t conn;
@@ -336,7 +519,7 @@ typedef struct amg_notice { /* what a submission left behind */
 #define AMG_BROKEN 0xffffffffu
 
 /* Create an engine; everything it will ever use is allocated here, but the backlog, and 200 bytes for each connection with
- * AMG_OP_WS, which ends with ENOMEM when there are none.
+ * AMG_OP_WS, 48 with AMG_OP_MQTT, which ends with ENOMEM when there are none.
  *
  * return    NULL with errno EINVAL (a number is out of its range), ENOSYS (poller), ENOMEM, or what the poller says.
  */

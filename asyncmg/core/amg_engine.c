@@ -81,7 +81,7 @@ void amg_engine_free(amg_engine *engine) {
         if (conn->state != AMG__OPEN) continue;
         amg__unwatch(engine, conn);
         amg__sent(engine, conn, conn->unsent);
-        amg__end_frames(conn);
+        amg__end_reading(conn);
         close(conn->fd);
     }
     if (engine->poller_state != NULL) engine->poller->destroy(engine->poller_state);
@@ -235,6 +235,10 @@ static void amg__submit_one(amg_engine *engine, const amg_submission *submission
         break;
     case AMG_OP_WS:
         error = amg__begin_frames(conn, data, submission->length);
+        if (error) amg__end(engine, conn, error);
+        break;
+    case AMG_OP_MQTT:
+        error = amg__begin_packets(conn, data, submission->length);
         if (error) amg__end(engine, conn, error);
         break;
     case AMG_OP_SEND_FILE:

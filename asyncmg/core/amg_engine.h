@@ -4,12 +4,12 @@
  *     amg_engine.c            creation, poll(), submit()
  *     amg_engine_conns.c      a connection's number, what it is watched for, its end
  *     amg_engine_deadlines.c  the clock, and the heap of what is due
- *     amg_engine_input.c      bytes, requests, WebSocket frames and datagrams
+ *     amg_engine_input.c      bytes, requests, WebSocket frames, MQTT packets and datagrams
  *     amg_engine_output.c     what is sent, what the kernel did not take, and notices of it
  *     amg_engine_sockets.c    adopting, accepting, connecting and binding
  *
  * A connection is one record in a table that is made once. What lies on the heap is its backlog, only while there is one,
- * and what a WebSocket needs beyond other streams. Nothing walks the table: the poller tells who is ready, a heap who is due, lists who has changed.
+ * and what a WebSocket or MQTT needs beyond other streams. Nothing walks the table: the poller tells who is ready, a heap who is due, lists who has changed.
  * SPDX-License-Identifier: MIT
  */
 #ifndef AMG_ENGINE_H
@@ -96,9 +96,15 @@ typedef struct amg__frames { /* of a connection with AMG_OP_WS: the payload of t
     amg_ws codec;
 } amg__frames;
 
+typedef struct amg__packets { /* of a connection with AMG_OP_MQTT: the payload of that */
+    amg_mqtt_limits limits;
+    amg_mqtt codec;
+} amg__packets;
+
 typedef struct amg__conn {
     amg__block *first, *last; /* the backlog */
     amg__frames *frames;      /* NULL: its input is not WebSocket frames */
+    amg__packets *packets;    /* NULL: nor MQTT packets */
     uint64_t unsent;          /* bytes of it */
     uint64_t deadline;        /* in milliseconds of the engine's clock; 0: none */
     uint32_t place;           /* in the heap, counted from 1; 0: not there. It belongs to the number, not the socket */
@@ -258,14 +264,18 @@ void amg__handle_deadlines(amg_engine *engine, uint64_t now);
 
 /* -- amg_engine_input.c -------------------------------------------------------------------------------------------- */
 
-/* The socket of a stream is readable: at most a completion for each whole request, and one more. Frames: one. */
+/* The socket of a stream is readable: at most a completion for each whole request, and one more. Frames: one. Packets:
+ * three. */
 void amg__receive(amg_engine *engine, amg__conn *conn);
 
 /* AMG_OP_WS, of an open connection. An errno. */
 int amg__begin_frames(amg__conn *conn, const uint8_t *data, uint32_t length);
 
-/* Forget it again. */
-void amg__end_frames(amg__conn *conn);
+/* AMG_OP_MQTT, likewise. */
+int amg__begin_packets(amg__conn *conn, const uint8_t *data, uint32_t length);
+
+/* Forget both again. */
+void amg__end_reading(amg__conn *conn);
 
 /* A datagram socket is readable, and the arena has amg__datagram_room(). */
 void amg__receive_datagrams(amg_engine *engine, amg__conn *conn);

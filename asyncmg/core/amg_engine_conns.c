@@ -32,6 +32,7 @@ amg__conn *amg__open(amg_engine *engine, int fd, uint32_t kind, uint32_t flags) 
     conn->error = 0;
     conn->deadline = 0;
     conn->frames = NULL;
+    conn->packets = NULL;
     return conn;
 }
 
@@ -155,7 +156,7 @@ void amg__end(amg_engine *engine, amg__conn *conn, int error) {
     amg__unwatch(engine, conn);
     amg__stop_resting(engine, conn);
     amg__sent(engine, conn, conn->unsent);
-    amg__end_frames(conn);
+    amg__end_reading(conn);
     close(conn->fd);
     conn->fd = -1;
     conn->state = AMG__ENDED;

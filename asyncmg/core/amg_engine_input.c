@@ -1,4 +1,4 @@
-/* What comes into the engine over sockets: bytes, whole requests, WebSocket frames, datagrams.
+/* What comes into the engine over sockets: bytes, whole requests, WebSocket frames, MQTT packets, datagrams.
  * SPDX-License-Identifier: MIT
  */
 #include "amg_engine.h"
@@ -18,16 +18,18 @@ enum {
 };
 
 int amg__begin_frames(amg__conn *conn, const uint8_t *data, uint32_t length) {
-    if (conn->kind != AMG_STREAM || length != sizeof *conn->frames || conn->frames != NULL) return 0;
+    if (conn->kind != AMG_STREAM || length != sizeof *conn->frames || conn->frames || conn->packets) return 0;
     conn->frames = malloc(sizeof *conn->frames);
     if (conn->frames == NULL) return ENOMEM;
     memcpy(conn->frames, data, length);
     return 0;
 }
 
-void amg__end_frames(amg__conn *conn) {
+void amg__end_reading(amg__conn *conn) {
     free(conn->frames);
+    free(conn->packets);
     conn->frames = NULL;
+    conn->packets = NULL;
 }
 
 /* How many bytes of frames may be received, so that there is room behind them for all the records that they can make,
@@ -86,6 +88,97 @@ static void amg__received_frames(amg_engine *engine, amg__conn *conn, uint32_t n
     completion->head = n;
 }
 
+/* -- MQTT packets -------------------------------------------------------------------------------------------------- */
+
+enum {
+    AMG__MIN_PACKET = 2,
+    AMG__MORE_RECORDS = 4 /* beyond one for each shortest packet: two that began before, an error */
+};
+
+int amg__begin_packets(amg__conn *conn, const uint8_t *data, uint32_t length) {
+    if (conn->kind != AMG_STREAM || length != sizeof *conn->packets || conn->frames || conn->packets) return 0;
+    conn->packets = malloc(sizeof *conn->packets);
+    if (conn->packets == NULL) return ENOMEM;
+    memcpy(conn->packets, data, length);
+    if (conn->packets->codec.held > sizeof conn->packets->codec.head) conn->packets->codec.held = 0;
+    return 0;
+}
+
+/* How many bytes of packets may be received, so that there is room behind them for all the records that they can make. */
+static uint32_t amg__packets_room(const amg_engine *engine, const amg__conn *conn) {
+    const amg_mqtt *codec = &conn->packets->codec;
+    uint64_t left = amg__arena_left(engine) - (8 + AMG__MORE_RECORDS * sizeof(amg_mqtt_record) + sizeof codec->head);
+    uint64_t pieces = codec->missing < left ? codec->missing : left; /* they make none */
+
+    return (uint32_t)(pieces + (left - pieces) * AMG__MIN_PACKET / (AMG__MIN_PACKET + sizeof(amg_mqtt_record)));
+}
+
+static void amg__tell_bytes(amg_engine *engine, const amg__conn *conn, uint32_t offset, uint32_t length) {
+    amg_completion *completion = amg__complete(engine, conn, AMG_DATA);
+
+    completion->offset = offset;
+    completion->length = length;
+}
+
+/* count records lie at the end of the arena, those of the bytes from offset to end. */
+static void amg__tell_packets(amg_engine *engine, const amg__conn *conn, uint32_t count, uint32_t offset, uint32_t end) {
+    const amg_mqtt_record *record = (const amg_mqtt_record *)(const void *)(engine->arena + engine->arena_used);
+    amg_completion *completion;
+
+    if (count == 1 && record->first && !record->reason) {
+        completion = amg__complete(engine, conn, AMG_PACKET);
+        completion->flags = (uint16_t)(record->first | (record->begin - offset) << 8);
+        completion->offset = record->begin;
+        completion->length = record->topic_end;
+        completion->head = record->properties;
+        completion->method_length = record->payload;
+        completion->target_length = record->end;
+        completion->error = record->packet_id;
+    } else {
+        completion = amg__complete(engine, conn, AMG_PACKETS);
+        completion->offset = engine->arena_used;
+        completion->length = count * (uint32_t)sizeof *record;
+        completion->head = end - offset;
+        completion->method_length = offset;
+        engine->arena_used += completion->length;
+    }
+}
+
+/* n bytes have come to the end of the arena, behind room for the beginning of a fixed header that came earlier. First
+ * comes the rest of a packet whose beginning has been told. Then packets are read where they are; records go behind all
+ * that has come. What is left is the beginning of a packet: it is told as soon as it tells its size. */
+static void amg__received_packets(amg_engine *engine, amg__conn *conn, uint32_t n) {
+    amg_mqtt *codec = &conn->packets->codec;
+    uint32_t offset = engine->arena_used, end = offset + codec->held + n, piece, count;
+    amg_mqtt_record *records;
+    size_t position, whole;
+
+    memcpy(engine->arena + offset, codec->head, codec->held);
+    codec->held = 0;
+    engine->arena_used = end;
+    if (codec->missing) {
+        piece = codec->missing < n ? codec->missing : n;
+        amg__tell_bytes(engine, conn, offset, piece);
+        codec->missing -= piece;
+        offset += piece;
+    }
+    if (offset == end) return;
+    amg__align_arena(engine);
+    records = (amg_mqtt_record *)(void *)(engine->arena + engine->arena_used);
+    position = offset;
+    count = (uint32_t)amg_mqtt_read(codec, &conn->packets->limits, engine->arena, end, &position, records,
+                                    amg__arena_left(engine) / sizeof *records, &whole);
+    if (count) amg__tell_packets(engine, conn, count, offset, (uint32_t)position);
+    piece = end - (uint32_t)position;
+    if (whole) {
+        codec->missing = (uint32_t)whole - piece;
+        amg__tell_bytes(engine, conn, (uint32_t)position, piece);
+    } else {
+        codec->held = (uint8_t)piece;
+        memcpy(codec->head, engine->arena + position, piece);
+    }
+}
+
 /* -- streams ------------------------------------------------------------------------------------------------------- */
 
 /* n bytes have come to the end of the arena. Requests that are all there are told as such; what follows them, and all
@@ -120,18 +213,21 @@ static void amg__received(amg_engine *engine, amg__conn *conn, uint32_t n) {
 }
 
 void amg__receive(amg_engine *engine, amg__conn *conn) {
-    uint32_t room = amg__arena_left(engine), most = engine->config.max_read;
+    uint32_t room = amg__arena_left(engine), most = engine->config.max_read, held = 0;
     ssize_t n;
 
     if (conn->frames != NULL) room = amg__frames_room(engine, conn);
-    if (conn->frames != NULL || conn->flags & AMG__BULK)
+    if (conn->packets != NULL) room = amg__packets_room(engine, conn), held = conn->packets->codec.held;
+    if (conn->frames != NULL || conn->packets != NULL || conn->flags & AMG__BULK)
         most = most > UINT32_MAX / AMG__BULK_SHARE ? UINT32_MAX : AMG__BULK_SHARE * most;
     if (room > most) room = most;
-    n = recv(conn->fd, engine->arena + engine->arena_used, room, 0);
+    n = recv(conn->fd, engine->arena + engine->arena_used + held, room, 0);
     if (n >= (ssize_t)engine->config.max_read) conn->flags |= AMG__BULK;
     else conn->flags &= ~(uint32_t)AMG__BULK;
     if (n > 0 && conn->frames != NULL) {
         amg__received_frames(engine, conn, (uint32_t)n);
+    } else if (n > 0 && conn->packets != NULL) {
+        amg__received_packets(engine, conn, (uint32_t)n);
     } else if (n > 0) {
         amg__received(engine, conn, (uint32_t)n);
     } else if (n == 0) {

@@ -6,7 +6,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from asyncmg.limits import HttpLimits, WsLimits
+from asyncmg.limits import HttpLimits, MqttLimits, WsLimits
 
 HTTP1_LIMITS: Final = Struct("=8I")
 HTTP1_STATE: Final = Struct("=QII8B")
@@ -15,6 +15,13 @@ WS_LIMITS: Final = Struct("=QQII")
 WS_STATE: Final = Struct("=QQII4B9B14B125B")
 WS_RECORD: Final = Struct("=IIII")
 WS_CALL: Final = Struct("=6Q")
+MQTT_LIMITS: Final = Struct("=8I")
+MQTT_STATE: Final = Struct("=I5B4B3B")
+MQTT_RECORD: Final = Struct("=BBH5I")
+MQTT_CALL: Final = Struct("=6Q")
+MQTT_PROPERTY: Final = Struct("=6I")
+MQTT_FILTER: Final = Struct("=3I")
+MQTT_CONNECT: Final = Struct("=BBH12I")
 ENGINE_CONFIG: Final = Struct("=IIIIQII32s")  # at the end an amg_http1_limits
 COMPLETION: Final = Struct("=HHIIIIIIi")
 SUBMISSION: Final = Struct("=HHIII")
@@ -29,6 +36,13 @@ STRUCTS: Final = {
     "amg_ws": WS_STATE,
     "amg_ws_record": WS_RECORD,
     "amg_ws_call": WS_CALL,
+    "amg_mqtt_limits": MQTT_LIMITS,
+    "amg_mqtt": MQTT_STATE,
+    "amg_mqtt_record": MQTT_RECORD,
+    "amg_mqtt_call": MQTT_CALL,
+    "amg_mqtt_property": MQTT_PROPERTY,
+    "amg_mqtt_filter": MQTT_FILTER,
+    "amg_mqtt_connect": MQTT_CONNECT,
     "amg_engine_config": ENGINE_CONFIG,
     "amg_completion": COMPLETION,
     "amg_submission": SUBMISSION,
@@ -67,6 +81,10 @@ AMG_WS_HELD: Final = 0x100
 AMG_WS_ERROR: Final = 0x200
 AMG_WS_UNSETTLED: Final = 0x40000000
 
+AMG_MQTT_UNSETTLED: Final = 0x40000000
+AMG_MQTT_ACKS: Final = 0x20000000
+AMG_MQTT_SAME_TOPIC: Final = 1
+
 AMG_POLLER_AUTO: Final = 0
 AMG_POLLER_EPOLL: Final = 1
 AMG_POLLER_KQUEUE: Final = 2
@@ -84,6 +102,8 @@ AMG_FAILED: Final = 9
 AMG_CLOSED: Final = 10
 AMG_FRAME: Final = 11
 AMG_FRAMES: Final = 12
+AMG_PACKET: Final = 13
+AMG_PACKETS: Final = 14
 
 AMG_OP_SEND: Final = 1
 AMG_OP_SENDTO: Final = 2
@@ -99,6 +119,7 @@ AMG_OP_RELEASE: Final = 11
 AMG_OP_WS: Final = 12
 AMG_OP_SEND_FAR: Final = 13
 AMG_OP_SEND_FILE: Final = 14
+AMG_OP_MQTT: Final = 15
 
 AMG_BROKEN: Final = 0xFFFFFFFF
 
@@ -128,3 +149,18 @@ def ws_limits(limits: WsLimits) -> bytes:
     """Pack the limits for the core, as ``amg_ws_limits``."""
     sizes = (limits.max_frame or limits.max_message, limits.max_message)
     return WS_LIMITS.pack(*(min(int(size), 2**63 - 1) for size in sizes), min(int(limits.max_fragments), 2**32 - 1), 0)
+
+
+@lru_cache(maxsize=64)
+def mqtt_limits(limits: MqttLimits) -> bytes:
+    """Pack the limits for the core, as ``amg_mqtt_limits``."""
+    values = (
+        limits.max_packet,
+        limits.max_connect,
+        limits.max_small,
+        limits.max_topic_length,
+        limits.max_topic_levels,
+        limits.max_client_id,
+        limits.max_user_properties,
+    )
+    return MQTT_LIMITS.pack(*(min(int(value), 0xFFFFFFFF) for value in values), 0)

@@ -30,6 +30,8 @@ from asyncmg.core.records import (
     AMG_OP_ABORT,
     AMG_OP_ACCEPT,
     AMG_OP_RELEASE,
+    AMG_PACKET,
+    AMG_PACKETS,
     AMG_POLLER_AUTO,
     AMG_REQUEST,
     AMG_SENT,
@@ -38,6 +40,7 @@ from asyncmg.core.records import (
     AMG_WS_ERROR,
     COMPLETION,
     ENGINE_CONFIG,
+    MQTT_RECORD,
     NOTICE,
     SUBMISSION,
     WS_RECORD,
@@ -116,7 +119,7 @@ class NativeBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._sockets: list[Any] = []
-        self._switching: list[NativeTransport] = []  # those whose input will be frames
+        self._switching: list[NativeTransport] = []  # those whose input will be frames or packets
         max_conns = min(max_descriptors(), limits.net.max_connections + _SPARE_SOCKETS, _MAX_CONNS)
         self._engine: int | None = functions.new(
             ENGINE_CONFIG.pack(
@@ -188,6 +191,13 @@ class NativeBackend:
                     )
                 elif op == AMG_DATA:
                     sock.handle_data(arena[offset : offset + length])
+                elif op == AMG_PACKET:
+                    first, before = flags & 255, flags >> 8
+                    record = (first, 0, error, offset, length, head, method_length, target_length)
+                    sock.handle_packets((record,), arena, offset - before, target_length - offset + before)
+                elif op == AMG_PACKETS:
+                    records = MQTT_RECORD.iter_unpack(arena[offset : offset + length])
+                    sock.handle_packets(records, arena, method_length, head)
                 elif op == AMG_FRAME and flags != AMG_WS_ERROR:
                     sock.handle_frames(((flags, arena[offset : offset + length]),), head)
                 elif op == AMG_FRAME:
@@ -226,8 +236,8 @@ class NativeBackend:
         records = [(flags, arena[offset : offset + length]) for flags, offset, length, _ in found]
         return records, size, error, value
 
-    def switch_to_frames(self, transport: NativeTransport) -> None:
-        """Let the engine read frames of a stream, when all that it has received is with the protocol."""
+    def switch_input(self, transport: NativeTransport) -> None:
+        """Let the engine read frames or packets of a stream, when all that it has received is with the protocol."""
         self._switching.append(transport)
         if not self.in_turn and not self._left:
             self._switch()

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from asyncmg.core.records import (
@@ -15,6 +15,7 @@ from asyncmg.core.records import (
     AMG_OP_CLOSE,
     AMG_OP_DEADLINE,
     AMG_OP_FANOUT,
+    AMG_OP_MQTT,
     AMG_OP_PAUSE,
     AMG_OP_RESUME,
     AMG_OP_SEND,
@@ -70,10 +71,11 @@ class Engine(Protocol):
 
     def fileno(self, conn: int) -> int: ...
 
-    def switch_to_frames(self, transport: NativeTransport) -> None: ...
+    def switch_input(self, transport: NativeTransport) -> None: ...
 
 
 Frames = Sequence[tuple[int, bytes]]  # as a codec's receive_data returns them
+Records = Iterable[tuple[int, ...]]  # as a codec's take() expects them
 
 
 class NativeTransport(asyncio.Transport):
@@ -87,6 +89,7 @@ class NativeTransport(asyncio.Transport):
         "_deadline",
         "_deadline_at",
         "_export",
+        "_export_op",
         "_files",
         "_held",
         "_high",
@@ -124,7 +127,8 @@ class NativeTransport(asyncio.Transport):
         self._low = 16 << 10
         self._deadline: Callable[[], None] | None = None
         self._deadline_at = 0.0
-        self._export: Callable[[], bytes] | None = None  # the input will be frames
+        self._export: Callable[[], bytes] | None = None  # the input will be frames or packets
+        self._export_op = 0
         self._files: tuple[OpenFile, ...] = ()  # that the engine may still be sending
 
     @property
@@ -156,6 +160,12 @@ class NativeTransport(asyncio.Transport):
             self._hold((records, size, error, value))
         elif not self._is_closing:
             self._protocol.frames_received(records, size, error, value)
+
+    def handle_packets(self, records: Records, arena: Any, start: int, size: int) -> None:
+        if not self._is_reading or self._held:
+            self._hold(arena[start : start + size])  # as bytes: the arena is written anew before they are delivered
+        elif not self._is_closing:
+            self._protocol.packets_received(records, arena, size)
 
     def handle_eof(self) -> None:
         if not self._is_reading or self._held:
@@ -193,7 +203,7 @@ class NativeTransport(asyncio.Transport):
             if self._is_reading and not self._is_closing:
                 self._backend.submit(AMG_OP_RESUME, self._conn)
             if self._export is not None:
-                self._backend.switch_to_frames(self)
+                self._backend.switch_input(self)
 
     def begin_frames(self, export: Callable[[], bytes]) -> None:
         """Let the engine read WebSocket frames, soon.
@@ -207,11 +217,29 @@ class NativeTransport(asyncio.Transport):
             export: called at the switch; returns the payload of AMG_OP_WS: limits, and the state of the codec that has
                 read all that came before. b"": the input stays bytes.
         """
+        self._begin(AMG_OP_WS, export)
+
+    def begin_packets(self, export: Callable[[], bytes]) -> None:
+        """Let the engine read MQTT packets, soon.
+
+        From then on the protocol's ``packets_received(records, arena, size)`` is called: amg_mqtt_records as tuples and
+        what their places are in, both for a codec's ``take()`` at once and not to be kept; and how many bytes they have
+        come in. ``data_received`` is called as well: with what has been received before, with packets that do not come
+        in one piece, and with what came while reading was paused. It is for the codec's ``receive_data``.
+
+        Args:
+            export: called at the switch; returns the payload of AMG_OP_MQTT: limits, and the state of the codec that
+                has read all that came before. b"": the input stays bytes; begin again after more of them.
+        """
+        self._begin(AMG_OP_MQTT, export)
+
+    def _begin(self, op: int, export: Callable[[], bytes]) -> None:
         self._export = export
+        self._export_op = op
         if self._backend.in_turn:
-            self._backend.switch_to_frames(self)
+            self._backend.switch_input(self)
         else:  # not now: it may be in the middle of what was held
-            self._backend.loop.call_soon(self._backend.switch_to_frames, self)
+            self._backend.loop.call_soon(self._backend.switch_input, self)
 
     def begin_now(self) -> None:
         """There are no completions that have not been handled."""
@@ -219,7 +247,7 @@ class NativeTransport(asyncio.Transport):
             export, self._export = self._export, None
             payload = export()
             if payload:
-                self._backend.submit(AMG_OP_WS, self._conn, 0, payload)
+                self._backend.submit(self._export_op, self._conn, 0, payload)
 
     def handle_backlog(self, unsent: int) -> None:
         self._backlog = unsent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,13 +10,17 @@ from dataclasses import dataclass, field
 from asyncmg.codecs import mqtt
 from asyncmg.codecs.http import Role
 from asyncmg.codecs.mqtt import MqttCodec, MqttCodecFactory, MqttCodecLimits, Packet
+from asyncmg.codecs.mqtt_native import NativeMqttCodec
 from asyncmg.codecs.mqtt_portable import PortableMqttCodec
 from asyncmg.codecs.mqtt_properties import Property
+from asyncmg.core import status
 from asyncmg.errors import ProtocolError
 from tests.codecs.vector_file import VECTORS
 
 #: The codecs that obey the contract in asyncmg/codecs/mqtt.py: every test of a codec runs on each of them.
 MQTT_CODECS: dict[str, MqttCodecFactory] = {"portable": PortableMqttCodec}
+if status().available or os.environ.get("ASYNCMG_REQUIRE_CORE") == "1":
+    MQTT_CODECS["native"] = NativeMqttCodec
 
 _TOKEN = re.compile(r'\{([^{}*]+)\*([0-9]+)\}|(s?)"([^"]*)"|(p\(\s*)|(\))|([0-9a-f]{2})|\s+')
 

@@ -1,4 +1,4 @@
-"""Which codec reads WebSocket frames: what is there, and what ASYNCMG_WS_CODEC and ASYNCMG_CORE say."""
+"""Which codec reads WebSocket frames, and MQTT packets: what is there, and what the environment says."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import sys
 import pytest
 
 import asyncmg.core
-from asyncmg.codecs.choice import ws_codec
+from asyncmg.codecs.choice import mqtt_codec, ws_codec
+from asyncmg.codecs.http import Role
+from asyncmg.codecs.mqtt_native import NativeMqttCodec
+from asyncmg.codecs.mqtt_portable import PortableMqttCodec
 from asyncmg.codecs.ws_native import NativeWsCodec
 from asyncmg.codecs.ws_portable import PortableWsCodec
 from asyncmg.codecs.ws_wsproto import WsprotoCodec
 from asyncmg.core import CoreUnavailable
+from asyncmg.limits import MqttLimits
 
 needs_core = pytest.mark.skipif(
     not asyncmg.core.status().available and os.environ.get("ASYNCMG_REQUIRE_CORE") != "1", reason="no C core"
@@ -23,6 +27,7 @@ needs_core = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASYNCMG_WS_CODEC", raising=False)
+    monkeypatch.delenv("ASYNCMG_MQTT_CODEC", raising=False)
     monkeypatch.delenv("ASYNCMG_CORE", raising=False)
 
 
@@ -80,3 +85,58 @@ def test_nothing_of_the_others_is_imported(name: str, absent: list[str]) -> None
         env={**os.environ, "ASYNCMG_WS_CODEC": name},
     )
     assert not set(absent) & set(result.stdout.split())
+
+
+# -- MQTT ---------------------------------------------------------------------------------------------------------
+
+
+@needs_core
+@pytest.mark.parametrize("name", ["", "auto", "native"])
+def test_native_mqtt_where_the_core_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_MQTT_CODEC", name)
+    assert mqtt_codec() is NativeMqttCodec
+
+
+@pytest.mark.parametrize("name", ["", "auto", "portable"])
+def test_portable_mqtt_where_it_does_not(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_CORE", "off")
+    monkeypatch.setenv("ASYNCMG_MQTT_CODEC", name)
+    assert mqtt_codec() is PortableMqttCodec
+
+
+def test_portable_mqtt_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_MQTT_CODEC", "portable")
+    assert mqtt_codec() is PortableMqttCodec
+
+
+def test_native_mqtt_without_a_core_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_CORE", "off")
+    monkeypatch.setenv("ASYNCMG_MQTT_CODEC", "native")
+    with pytest.raises(CoreUnavailable, match=r"ASYNCMG_MQTT_CODEC=native.*ASYNCMG_CORE=off"):
+        mqtt_codec()
+    with pytest.raises(CoreUnavailable, match=r"ASYNCMG_CORE=off"):
+        NativeMqttCodec(Role.SERVER, MqttLimits())
+
+
+def test_a_value_that_means_nothing_for_mqtt_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCMG_MQTT_CODEC", "wsproto")
+    with pytest.raises(ValueError, match=r"'auto', 'native' or 'portable', not 'wsproto'"):
+        mqtt_codec()
+
+
+@needs_core
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [("native", "asyncmg.codecs.mqtt_portable"), ("portable", "asyncmg.codecs.mqtt_native")],
+)
+def test_nothing_of_the_other_mqtt_codec_is_imported(name: str, absent: str) -> None:
+    code = "import sys; from asyncmg.codecs.choice import mqtt_codec; mqtt_codec(); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "ASYNCMG_MQTT_CODEC": name},
+    )
+    assert absent not in result.stdout.split()

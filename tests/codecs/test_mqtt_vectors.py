@@ -12,8 +12,8 @@ import pytest
 from asyncmg.codecs import mqtt, mqtt_encode, mqtt_properties, mqtt_topics
 from asyncmg.codecs.http import Role
 from asyncmg.codecs.mqtt import MqttCodec, MqttCodecLimits, Packet, Publish
-from asyncmg.codecs.mqtt_properties import Fault, InvalidPacket, Property
-from asyncmg.errors import LimitExceeded, LocalProtocolError, RemoteProtocolError
+from asyncmg.codecs.mqtt_properties import Fault, Property
+from asyncmg.errors import InvalidPacket, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import (
     MQTT_CODECS,

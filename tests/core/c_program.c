@@ -446,13 +446,189 @@ static void check_ws_call(void) {
     CHECK(amg_ws_read_call(&call, hello, 11) == AMG_WS_UNSETTLED && call.consumed == 11);
 }
 
+/* -- MQTT -- */
+
+static const amg_mqtt_limits mqtt_limits = {1000, 300, 200, 64, 8, 32, 4, 0};
+
+/* What a client of 5.0 sends in a session. */
+static const uint8_t mqtt_session[] =
+    "\x10\x40\x00\x04MQTT\x05\xf6\x00\x3c\x0b\x11\x00\x00\x00\x0a\x26\x00\x01k\x00\x00"
+    "\x00\x02id\x05\x18\x00\x00\x00\x1e\x00\x0awill/topic\x00\x04gone\x00\x04user\x00\x06secret"
+    "\x82\x14\x12\x34\x02\x0b\x07\x00\x05" "a/+/#\x01\x00\x04" "b/\xc3\xa4\x2e"
+    "\x33\x10\x00\x03t/x\x00\x07\x05\x02\x00\x00\x00\x3chey"
+    "\x30\x05\x00\x01t\x00!"
+    "\x30\x05\x00\x01t\x00?"
+    "\x40\x02\x00\x09\x50\x03\x00\x09\x10"
+    "\xa2\x08\x00\x03\x00\x00\x03" "a/b"
+    "\xc0\x00"
+    "\xe0\x02\x04\x00";
+enum { MQTT_SESSION = sizeof mqtt_session - 1 };
+
+/* Feed n bytes in pieces of `step`, each call with room for `room` records and a buffer of exactly its size; tell the
+ * packets: a letter for each type, and what lies from begin to end; '!' and the error. */
+static story mqtt_read_all(const uint8_t *packets, size_t n, size_t step, size_t room) {
+    static const char letters[] = "?CcPaeloSsUupqDA";
+    story told = {"", 0, 0};
+    amg_mqtt_record records[MOST_RECORDS];
+    uint8_t *held = malloc(1);
+    size_t size = 0, from, to, i;
+    amg_mqtt codec;
+
+    amg_mqtt_init(&codec, AMG_SERVER, 0);
+    for (from = 0; from < n; from = to) {
+        size_t position = 0, whole = 0, count;
+        uint8_t *kept;
+        to = from + step < n ? from + step : n;
+        held = realloc(held, size + to - from);
+        CHECK(held != NULL);
+        memcpy(held + size, packets + from, to - from);
+        size += to - from;
+        do {
+            count = amg_mqtt_read(&codec, &mqtt_limits, held, size, &position, records, room, &whole);
+            CHECK(count <= room && position <= size && (whole == 0 || whole > size - position));
+            for (i = 0; i < count; i++) {
+                const amg_mqtt_record *record = &records[i];
+                CHECK(told.status == 0);
+                tell(&told, record->first ? &letters[record->first >> 4] : "!", 1);
+                if (!record->first) told.status = record->packet_id;
+                else tell(&told, held + record->begin, record->end - record->begin);
+            }
+        } while (count == room);
+        size -= position;
+        kept = malloc(size + !size);
+        CHECK(kept != NULL);
+        memcpy(kept, held + position, size);
+        free(held);
+        held = kept;
+    }
+    free(held);
+    return told;
+}
+
+static int is_text(const uint8_t *data, uint32_t offset, uint32_t length, const char *text) {
+    return length == strlen(text) && memcmp(data + offset, text, length) == 0;
+}
+
+static void check_mqtt_fields(void) {
+    const uint8_t *data = mqtt_session;
+    amg_mqtt_record r[16];
+    amg_mqtt_connect connect;
+    amg_mqtt_property property;
+    amg_mqtt_filter filter;
+    size_t position = 0, whole = 99;
+    uint32_t place;
+    amg_mqtt codec;
+
+    amg_mqtt_init(&codec, AMG_SERVER, 5);
+    CHECK(codec.version == 0);
+    CHECK(amg_mqtt_read(&codec, &mqtt_limits, data, MQTT_SESSION, &position, r, 16, &whole) == 10);
+    CHECK(position == MQTT_SESSION && whole == 0 && codec.version == 5 && codec.state == 2);
+
+    CHECK(amg_mqtt_connect_fields(data, &r[0], &connect) && !amg_mqtt_connect_fields(data, &r[1], &connect));
+    CHECK(amg_mqtt_connect_fields(data, &r[0], &connect));
+    CHECK(connect.version == 5 && connect.flags == 0xf6 && connect.keep_alive == 60);
+    CHECK(is_text(data, connect.client_id, connect.client_id_length, "id"));
+    CHECK(is_text(data, connect.will_topic, connect.will_topic_length, "will/topic"));
+    CHECK(is_text(data, connect.will_payload, connect.will_payload_length, "gone"));
+    CHECK(is_text(data, connect.username, connect.username_length, "user"));
+    CHECK(is_text(data, connect.password, connect.password_length, "secret"));
+    place = connect.will_properties;
+    CHECK(amg_mqtt_next_property(data, &place, connect.will_properties_end, &property));
+    CHECK(property.id == 24 && property.number == 30 && place == connect.will_properties_end);
+    place = r[0].properties;
+    CHECK(amg_mqtt_next_property(data, &place, r[0].payload, &property) && property.id == 17 && property.number == 10);
+    CHECK(amg_mqtt_next_property(data, &place, r[0].payload, &property) && property.id == 38);
+    CHECK(is_text(data, property.offset, property.length, "k") && property.second && property.second_length == 0);
+    CHECK(!amg_mqtt_next_property(data, &place, r[0].payload, &property) && place == r[0].payload);
+
+    place = r[1].payload;
+    CHECK(r[1].packet_id == 0x1234);
+    CHECK(amg_mqtt_next_filter(data, &r[1], &place, &filter) && is_text(data, filter.offset, filter.length, "a/+/#"));
+    CHECK(filter.options == 1 && amg_mqtt_next_filter(data, &r[1], &place, &filter) && filter.options == 0x2e);
+    CHECK(is_text(data, filter.offset, filter.length, "b/\xc3\xa4"));
+    CHECK(!amg_mqtt_next_filter(data, &r[1], &place, &filter) && place == r[1].end);
+    place = r[7].payload;
+    CHECK(amg_mqtt_next_filter(data, &r[7], &place, &filter) && is_text(data, filter.offset, filter.length, "a/b"));
+    CHECK(!amg_mqtt_next_filter(data, &r[7], &place, &filter) && place == r[7].end);
+
+    CHECK(r[2].first == 0x33 && r[2].packet_id == 7 && r[2].reason == 0);
+    CHECK(is_text(data, r[2].begin, r[2].topic_end - r[2].begin, "t/x") && r[2].payload - r[2].properties == 5);
+    CHECK(is_text(data, r[2].payload, r[2].end - r[2].payload, "hey"));
+    CHECK(r[3].reason == 0 && r[4].reason == AMG_MQTT_SAME_TOPIC && r[4].end - r[4].payload == 1);
+    CHECK(r[5].first == 0x40 && r[5].packet_id == 9 && r[5].reason == 0 && r[5].properties == r[5].end);
+    CHECK(r[6].first == 0x50 && r[6].reason == 0x10 && r[6].properties == r[6].end);
+    CHECK(r[8].first == 0xc0 && r[8].begin == r[8].end && r[9].first == 0xe0 && r[9].reason == 4);
+    position = 0;
+    CHECK(amg_mqtt_read(&codec, &mqtt_limits, data, MQTT_SESSION, &position, r, 16, &whole) == 0);
+    CHECK(position == MQTT_SESSION);
+}
+
+/* Cut anywhere; and with every byte changed to every other: nothing is read beyond the end. */
+static void check_mqtt_packets(void) {
+    story whole = mqtt_read_all(mqtt_session, MQTT_SESSION, MQTT_SESSION, MOST_RECORDS), told;
+    uint8_t changed[MQTT_SESSION];
+    size_t step, i;
+    unsigned byte;
+
+    CHECK(whole.status == 0 && whole.text[0] == 'C' && whole.text[whole.length - 3] == 'D');
+    for (step = 1; step < MQTT_SESSION; step++) {
+        told = mqtt_read_all(mqtt_session, MQTT_SESSION, step, 1 + step % MOST_RECORDS);
+        CHECK(told.length == whole.length && memcmp(told.text, whole.text, told.length) == 0 && told.status == 0);
+    }
+    for (i = 0; i < MQTT_SESSION; i++) {
+        memcpy(changed, mqtt_session, MQTT_SESSION);
+        for (byte = 0; byte < 256; byte++) {
+            changed[i] = (uint8_t)byte;
+            whole = mqtt_read_all(changed, MQTT_SESSION, MQTT_SESSION, MOST_RECORDS);
+            told = mqtt_read_all(changed, MQTT_SESSION, 1 + i % 7, 1);
+            CHECK(told.length == whole.length && memcmp(told.text, whole.text, told.length) == 0);
+            CHECK(told.status == whole.status);
+        }
+    }
+}
+
+static void check_mqtt_call(void) {
+    static const uint8_t acks[] = "\x40\x02\x00\x01\x40\x02\x00\x02\x40\x03\x00\x03\x10\x30\x80";
+    amg_mqtt_record records[4];
+    amg_mqtt codec;
+    amg_mqtt_call call;
+
+    amg_mqtt_init(&codec, AMG_CLIENT, 5);
+    memset(&call, 0, sizeof call);
+    call.codec = (uintptr_t)&codec;
+    call.limits = (uintptr_t)&mqtt_limits;
+    call.records = (uintptr_t)records;
+    call.max = 4;
+    CHECK(amg_mqtt_read_call(&call, NULL, 0) == 0);
+    CHECK(amg_mqtt_read_call(&call, (const uint8_t *)"\x20\x03\x00\x00\x00", 5) == (1 | AMG_MQTT_UNSETTLED));
+    CHECK(call.position == 5 && call.whole == 0);
+    call.position = 0;
+    CHECK(amg_mqtt_read_call(&call, acks, 8) == (2 | AMG_MQTT_ACKS) && call.position == 0);
+    CHECK(records[1].packet_id == 2);
+    CHECK(amg_mqtt_read_call(&call, acks, 4) == 1);
+    CHECK(amg_mqtt_read_call(&call, acks, 13) == 3 && records[2].reason == 0x10);
+    CHECK(amg_mqtt_read_call(&call, acks, 15) == (3 | AMG_MQTT_UNSETTLED) && call.position == 13 && call.whole == 0);
+    call.position = 8;
+    CHECK(amg_mqtt_read_call(&call, acks, 12) == AMG_MQTT_UNSETTLED && call.position == 8 && call.whole == 5);
+    call.position = 0;
+    call.max = 1;
+    CHECK(amg_mqtt_read_call(&call, acks, 8) == (1 | AMG_MQTT_UNSETTLED) && call.position == 4);
+    CHECK(amg_mqtt_read_call(&call, acks, 8) == 1 && call.position == 0 && records[0].packet_id == 2);
+    CHECK(amg_mqtt_read_call(&call, (const uint8_t *)"\xd1", 1) == (1 | AMG_MQTT_UNSETTLED));
+    CHECK(records[0].first == 0 && records[0].packet_id == AMG_MQTT_E_BAD_FLAGS);
+}
+
 static void check_sizes(void) {
     CHECK(amg_sizeof(0) == sizeof(amg_http1_limits) && amg_sizeof(1) == sizeof(amg_http1));
     CHECK(amg_sizeof(2) == sizeof(amg_http1_record) && amg_sizeof(3) == sizeof(amg_ws_limits));
     CHECK(amg_sizeof(4) == sizeof(amg_ws) && amg_sizeof(5) == sizeof(amg_ws_record));
-    CHECK(amg_sizeof(6) == sizeof(amg_ws_call) && amg_sizeof(7) == sizeof(amg_engine_config));
-    CHECK(amg_sizeof(8) == sizeof(amg_completion) && amg_sizeof(9) == sizeof(amg_submission));
-    CHECK(amg_sizeof(10) == sizeof(amg_notice) && amg_sizeof(11) == 0 && amg_sizeof(0xffffffffu) == 0);
+    CHECK(amg_sizeof(6) == sizeof(amg_ws_call) && amg_sizeof(7) == sizeof(amg_mqtt_limits));
+    CHECK(amg_sizeof(8) == sizeof(amg_mqtt) && amg_sizeof(9) == sizeof(amg_mqtt_record));
+    CHECK(amg_sizeof(10) == sizeof(amg_mqtt_call) && amg_sizeof(11) == sizeof(amg_mqtt_property));
+    CHECK(amg_sizeof(12) == sizeof(amg_mqtt_filter) && amg_sizeof(13) == sizeof(amg_mqtt_connect));
+    CHECK(amg_sizeof(14) == sizeof(amg_engine_config) && amg_sizeof(15) == sizeof(amg_completion));
+    CHECK(amg_sizeof(16) == sizeof(amg_submission) && amg_sizeof(17) == sizeof(amg_notice));
+    CHECK(amg_sizeof(18) == 0 && amg_sizeof(0xffffffffu) == 0);
 }
 
 int main(void) {
@@ -465,6 +641,9 @@ int main(void) {
     check_ws_frames();
     check_ws_unmask();
     check_ws_call();
+    check_mqtt_fields();
+    check_mqtt_packets();
+    check_mqtt_call();
     printf("%lu checks\n", checks);
     return 0;
 }

@@ -50,7 +50,7 @@ static amg_engine *engine;
 
 /* What has been told of each connection. */
 static struct seen {
-    uint32_t told[13]; /* by op */
+    uint32_t told[15]; /* by op */
     uint64_t bytes;
     uint32_t left; /* of the last AMG_SENT */
     int32_t error;
@@ -63,6 +63,16 @@ static size_t frames_size;
 static int in_frame;
 static uint32_t frames_error;
 static uint64_t frames_value, frames_bytes;
+static struct { /* who has used AMG_OP_MQTT: reads what does not come in one piece */
+    int is_there;
+    amg_mqtt_limits limits;
+    amg_mqtt codec;
+    uint8_t kept[CAPTURE];
+    size_t size;
+} mqtt_user;
+static uint8_t packets[2 * CAPTURE]; /* that came, see note_packet() */
+static size_t packets_size;
+static uint32_t packet_count, packet_error, packet_value;
 static amg_completion requests[64];
 static uint32_t request_count;
 
@@ -78,6 +88,8 @@ static void forget(void) {
     in_frame = 0;
     frames_error = 0;
     frames_value = frames_bytes = 0;
+    packets_size = mqtt_user.size = 0;
+    packet_count = packet_error = packet_value = 0;
 }
 
 static void add_frame_bytes(const void *bytes, size_t n) {
@@ -103,6 +115,76 @@ static void note_frame(uint32_t flags, const uint8_t *place, uint32_t offset, ui
     add_frame_bytes(place + offset, length);
     if (end) add_frame_bytes(&end, 1);
     in_frame = !end;
+}
+
+/* Write down a packet so that it does not matter how it came. */
+static void note_packet(const amg_mqtt_record *record, const uint8_t *place) {
+    size_t n = record->end - record->begin;
+
+    CHECK(!packet_error);
+    if (!record->first) {
+        packet_error = record->packet_id;
+        packet_value = record->begin;
+        return;
+    }
+    CHECK(packets_size + n + 4 <= sizeof packets);
+    CHECK(record->begin <= record->topic_end && record->topic_end <= record->properties);
+    CHECK(record->properties <= record->payload && record->payload <= record->end);
+    packets[packets_size++] = record->first;
+    packets[packets_size++] = record->first >> 4 == 3 ? 0 : record->reason;
+    packets[packets_size++] = (uint8_t)(record->packet_id >> 8);
+    packets[packets_size++] = (uint8_t)record->packet_id;
+    memcpy(packets + packets_size, place + record->begin, n);
+    packets_size += n;
+    packet_count++;
+}
+
+/* The user's codec reads bytes. */
+static void read_packets(const uint8_t *data, size_t n) {
+    amg_mqtt_record records[8];
+    size_t position, whole, count, i;
+
+    CHECK(mqtt_user.size + n <= CAPTURE);
+    memcpy(mqtt_user.kept + mqtt_user.size, data, n);
+    mqtt_user.size += n;
+    do {
+        position = 0;
+        count = amg_mqtt_read(&mqtt_user.codec, &mqtt_user.limits, mqtt_user.kept, mqtt_user.size, &position, records, 8,
+                              &whole);
+        for (i = 0; i < count; i++) note_packet(&records[i], mqtt_user.kept);
+        mqtt_user.size -= position;
+        memmove(mqtt_user.kept, mqtt_user.kept + position, mqtt_user.size);
+    } while (count == 8);
+}
+
+/* What an AMG_PACKET or AMG_PACKETS tells; the bytes that it says have come. */
+static uint32_t note_packets(const amg_completion *told, const uint8_t *arena) {
+    amg_mqtt_record record;
+    uint32_t place = told->offset, end = place + told->length, before = told->method_length;
+
+    CHECK(mqtt_user.size == 0);
+    if (told->op == AMG_PACKET) {
+        record.first = (uint8_t)told->flags;
+        record.reason = 0;
+        record.packet_id = (uint16_t)told->error;
+        record.begin = told->offset;
+        record.topic_end = told->length;
+        record.properties = told->head;
+        record.payload = told->method_length;
+        record.end = told->target_length;
+        CHECK(record.first && arena[record.begin - (told->flags >> 8)] == record.first);
+        note_packet(&record, arena);
+        return record.end - record.begin + (told->flags >> 8);
+    }
+    CHECK(told->head > 0 && told->length % sizeof record == 0 && told->length > 0 && place % 4 == 0);
+    for (; place < end; place += (uint32_t)sizeof record) {
+        memcpy(&record, arena + place, sizeof record);
+        if (record.first) CHECK(record.begin > before && record.end <= told->method_length + told->head);
+        if (record.first) before = record.end;
+        note_packet(&record, arena);
+    }
+    CHECK(before == told->method_length + told->head || packet_error || record.first >> 4 == 14);
+    return told->head;
 }
 
 static void start(uint32_t max_conns, uint32_t max_completions, uint32_t arena_size, uint64_t max_backlog) {
@@ -139,7 +221,7 @@ static uint32_t turn(int timeout) {
 
     for (i = 0; i < n; i++, completion++) {
         struct seen *conn = &seen[completion->conn];
-        CHECK(completion->conn < MAX_CONNS && completion->op >= AMG_ACCEPTED && completion->op <= AMG_FRAMES);
+        CHECK(completion->conn < MAX_CONNS && completion->op >= AMG_ACCEPTED && completion->op <= AMG_PACKETS);
         if (completion->op == AMG_ACCEPTED) memset(conn, 0, sizeof *conn);
         CHECK(conn->told[AMG_CLOSED] == 0); /* nothing follows it */
         conn->told[completion->op]++;
@@ -165,6 +247,13 @@ static uint32_t turn(int timeout) {
                 memcpy(&record, arena + place, sizeof record);
                 note_frame(record.flags, arena, record.offset, record.length, record.error);
             }
+        }
+        if (completion->op == AMG_PACKET || completion->op == AMG_PACKETS)
+            conn->bytes += note_packets(completion, arena);
+        if (completion->op == AMG_DATA && mqtt_user.is_there) {
+            conn->bytes += completion->length;
+            read_packets(arena + completion->offset, completion->length);
+            continue;
         }
         if (completion->op == AMG_REQUEST && request_count < 64) {
             requests[request_count] = *completion;
@@ -1867,6 +1956,214 @@ static int open_descriptors(void) {
     return n;
 }
 
+/* -- MQTT packets --------------------------------------------------------------------------------------------------- */
+
+typedef struct { /* the payload of AMG_OP_MQTT */
+    amg_mqtt_limits limits;
+    amg_mqtt codec;
+} mqtt;
+
+static const uint8_t mqtt_connect[] = "\x10\x0f\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x02id";
+enum { MQTT_CONNECT = sizeof mqtt_connect - 1 };
+
+/* One that has read a CONNECT; so has the user's codec. */
+static mqtt make_mqtt(void) {
+    mqtt made;
+
+    memset(&made, 0, sizeof made);
+    made.limits.max_packet = 20000;
+    made.limits.max_connect = made.limits.max_small = 5000;
+    made.limits.max_topic_length = made.limits.max_topic_levels = made.limits.max_user_properties = 100;
+    made.limits.max_client_id = 100;
+    amg_mqtt_init(&made.codec, AMG_SERVER, 0);
+    mqtt_user.limits = made.limits;
+    mqtt_user.codec = made.codec;
+    forget();
+    read_packets(mqtt_connect, MQTT_CONNECT);
+    CHECK(packet_count == 1 && !packet_error && mqtt_user.size == 0);
+    made.codec = mqtt_user.codec;
+    forget();
+    return made;
+}
+
+/* A packet of a client of 5.0. */
+static size_t make_packet(uint8_t *out) {
+    static const uint8_t small[][10] = {"\xc0\x00", "\x40\x02\x00\x01", "\x50\x03\x00\x02\x10", "\x62\x04\x00\x03\x92\x00",
+                                        "\xa2\x06\x00\x07\x00\x00\x01"};
+    static const size_t sizes[] = {2, 4, 5, 6, 8};
+    uint32_t kind = chance(10), qos = chance(3), length = chance(8) ? chance(90) : chance(9000), n, i;
+
+    if (kind < 5) {
+        memcpy(out, small[kind], sizes[kind]);
+        if (kind == 4) out[7] = 'f';
+        return sizes[kind];
+    }
+    n = 0;
+    out[n++] = (uint8_t)(0x30 | qos << 1);
+    i = 8 + (qos ? 2u : 0u) + length; /* the remaining length, in more bytes than it needs now and then */
+    if (i > 127 || !chance(9)) out[n++] = (uint8_t)(i | 128), out[n++] = (uint8_t)(i >> 7);
+    else out[n++] = (uint8_t)i;
+    memcpy(out + n, "\x00\x03t/x", 5);
+    out[n + 4] = (uint8_t)('a' + chance(3));
+    n += 5;
+    if (qos) out[n++] = 1, out[n++] = (uint8_t)chance(256);
+    memcpy(out + n, "\x02\x01\x01", 3);
+    n += 3;
+    for (i = 0; i < length; i++) out[n++] = (uint8_t)chance(256);
+    return n;
+}
+
+/* Packets through the engine are what they are without it, however they come, and wherever the engine takes over. */
+static void check_packets(uint32_t arena_size, uint32_t largest_piece) {
+    static uint8_t data[CAPTURE], expected[sizeof packets];
+    uint32_t round;
+
+    mqtt_user.is_there = 1;
+    for (round = 0; round < 12; round++) {
+        size_t n = 0, sent, size;
+        uint32_t conn, count;
+        mqtt made = make_mqtt();
+        int peer;
+        while (n < 60000) n += make_packet(data + n);
+        read_packets(data, n);
+        size = packets_size;
+        count = packet_count;
+        CHECK(count > 50 && !packet_error && mqtt_user.size == 0);
+        memcpy(expected, packets, size);
+        start(4, 16, arena_size, 1 << 20);
+        made = make_mqtt();
+        conn = unix_pair(&peer);
+        /* What comes before AMG_OP_MQTT is bytes; the engine goes on in the middle of a packet. */
+        sent = round == 0 ? 0 : 1 + chance(9000);
+        write_all(peer, data, sent);
+        UNTIL(seen[conn].bytes == sent);
+        if (mqtt_user.size > 0) {
+            size_t position = 0, whole;
+            amg_mqtt probe = mqtt_user.codec;
+            amg_mqtt_record record;
+            CHECK(amg_mqtt_read(&probe, &made.limits, mqtt_user.kept, mqtt_user.size, &position, &record, 1, &whole) == 0);
+            if (whole) {
+                made.codec.missing = (uint32_t)(whole - mqtt_user.size);
+            } else {
+                made.codec.held = (uint8_t)mqtt_user.size;
+                memcpy(made.codec.head, mqtt_user.kept, mqtt_user.size);
+                mqtt_user.size = 0; /* the engine has them */
+            }
+        }
+        put(AMG_OP_MQTT, conn, 0, &made, sizeof made);
+        submit();
+        memset(&made, 0xee, sizeof made);
+        while (sent < n) {
+            size_t piece = 1 + chance(largest_piece);
+            if (piece > n - sent) piece = n - sent;
+            write_all(peer, data + sent, piece);
+            sent += piece;
+            if (!chance(20)) {
+                uint64_t before = seen[conn].bytes;
+                one(AMG_OP_PAUSE, conn, 0);
+                CHECK(turn(0) == 0 && seen[conn].bytes == before);
+                one(AMG_OP_RESUME, conn, 0);
+            }
+            if (chance(4)) turn(0);
+        }
+        UNTIL(packet_count >= count);
+        CHECK(packet_count == count && packets_size == size && memcmp(packets, expected, size) == 0 && !packet_error);
+        CHECK(mqtt_user.size == 0 && seen[conn].told[AMG_PACKET] + seen[conn].told[AMG_PACKETS] > 0);
+        expect_idle();
+        shutdown(peer, SHUT_WR);
+        UNTIL(seen[conn].told[AMG_EOF]);
+        close_and_release(conn);
+        close(peer);
+        stop();
+    }
+    mqtt_user.is_there = 0;
+}
+
+/* Nothing but the shortest packets: as many records as there can be. */
+static void check_shortest_packets(uint32_t arena_size) {
+    enum { COUNT = 20000 };
+    static uint8_t data[2 * COUNT];
+    mqtt made = make_mqtt();
+    uint32_t conn, i;
+    int peer;
+
+    for (i = 0; i < sizeof data; i += 2) data[i] = 0xc0;
+    mqtt_user.is_there = 1;
+    start(4, 16, arena_size, 1 << 20);
+    conn = unix_pair(&peer);
+    put(AMG_OP_MQTT, conn, 0, &made, sizeof made);
+    submit();
+    write_all(peer, data, 3);
+    UNTIL(packet_count == 1);
+    write_all(peer, data + 3, sizeof data - 3);
+    UNTIL(packet_count == COUNT);
+    CHECK(!packet_error && packets_size == 4 * COUNT && mqtt_user.size == 0);
+    close(peer);
+    stop(); /* the connection is still open: what it has is freed */
+    mqtt_user.is_there = 0;
+}
+
+static void check_end_of_packets(void) {
+    static const uint8_t two[] = "\xc0\x00\x40\x02\x00\x01", zero[] = "\x40\x02\x00\x00\xc0\x00", over[] = "\xe0\x00\xc0\x00";
+    static const uint8_t large[] = "\x30\xff\xff\x7f";
+    mqtt made = make_mqtt();
+    uint32_t conn, i;
+    int peer;
+
+    start(4, 16, 65536, 1 << 20);
+    mqtt_user.is_there = 1;
+    for (i = 0; i < 4; i++) {
+        made = make_mqtt();
+        conn = unix_pair(&peer);
+        put(AMG_OP_MQTT, conn, 0, &made, sizeof made);
+        if (i == 3) put(AMG_OP_MQTT, conn, 0, &made, sizeof made); /* a second time: nothing */
+        submit();
+        write_all(peer, two, 6);
+        if (i == 0) write_all(peer, zero, 6);
+        if (i == 1) write_all(peer, over, 4);
+        if (i == 2) write_all(peer, large, 4);
+        UNTIL(packet_error || packet_count == (i == 1 ? 3u : i == 3 ? 2u : 99u));
+        CHECK(packet_error == (i == 0 ? (unsigned)AMG_MQTT_E_ZERO_ACK_ID : i == 2 ? (unsigned)AMG_MQTT_E_PACKET_SIZE : 0u));
+        CHECK(packet_value == (i == 2 ? 2097151 + 4 : 0) && packets_size == (i == 1 ? 14u : 10u));
+        if (i < 3) { /* behind the end nothing is told */
+            uint32_t before = completion_count;
+            write_all(peer, two, 6);
+            for (int turns = 0; turns < 3; turns++) turn(20);
+            CHECK(completion_count == before && packets_size == (i == 1 ? 14u : 10u));
+        }
+        close_and_release(conn);
+        close(peer);
+    }
+    mqtt_user.is_there = 0;
+    /* A payload of another size, what is no stream, and what are frames already: nothing. */
+    made = make_mqtt();
+    conn = unix_pair(&peer);
+    put(AMG_OP_MQTT, conn, 0, &made, sizeof made - 1);
+    put(AMG_OP_MQTT, conn, 0, NULL, 0);
+    submit();
+    write_all(peer, two, 6);
+    UNTIL(seen[conn].bytes == 6);
+    CHECK(seen[conn].told[AMG_DATA] > 0 && packet_count == 0);
+    close_and_release(conn);
+    close(peer);
+    conn = listen_tcp(AMG_LISTENER);
+    put(AMG_OP_MQTT, conn, 0, &made, sizeof made);
+    submit();
+    close_and_release(conn);
+    conn = unix_pair(&peer);
+    {
+        websocket socket = make_websocket(AMG_CLIENT);
+        put(AMG_OP_WS, conn, 0, &socket, sizeof socket);
+        put(AMG_OP_MQTT, conn, 0, &made, sizeof made);
+        submit();
+        write_all(peer, "\x89\x00", 2);
+        UNTIL(frames_bytes == 2);
+    }
+    close_and_release(conn);
+    close(peer);
+    stop();
+}
+
 int main(int argc, char **argv) {
     struct rlimit limit;
     uint32_t crowd = 5000;
@@ -1922,6 +2219,13 @@ int main(int argc, char **argv) {
     RUN(check_shortest_frames(AMG_CLIENT, 1 << 20));
     RUN(check_shortest_frames(AMG_CLIENT, 2048));
     RUN(check_end_of_frames());
+    RUN(check_packets(1 << 20, 3000));
+    RUN(check_packets(1 << 20, 100));
+    RUN(check_packets(2048, 40));
+    RUN(check_packets(4096, 9000));
+    RUN(check_shortest_packets(1 << 20));
+    RUN(check_shortest_packets(2048));
+    RUN(check_end_of_packets());
     RUN(check_storm());
     CHECK(open_descriptors() == before);
     free(queue);

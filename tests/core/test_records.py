@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import asyncmg.core
-from asyncmg.codecs import http_native, ws_native
+from asyncmg.codecs import http_native, mqtt_native, ws_native
 from asyncmg.core import ABI, UTF8_ACCEPT, UTF8_REJECT, CoreUnavailable, records
 
 SOURCES = Path(asyncmg.core.__file__).parent
@@ -29,7 +29,7 @@ def defines() -> dict[str, int]:
 
 
 def error_codes(prefix: str = "AMG_E_") -> list[str]:
-    """The enum of AMG_E_ or AMG_WS_E_, in order."""
+    """The enum of AMG_E_, AMG_WS_E_ or AMG_MQTT_E_, in order."""
     body = re.search(rf"enum \{{\s*({prefix}.*?)\}};", CODE, re.DOTALL)
     assert body is not None
     items = [item.strip() for item in body[1].split(",") if item.strip()]
@@ -83,6 +83,8 @@ def test_error_codes_are_in_the_header_s_order() -> None:
     assert len(http_native._ERRORS) == len(error_codes()) + 1
     assert list(ws_native.ERRORS) == error_codes("AMG_WS_E_")
     assert len(ws_native._ERRORS) == len(error_codes("AMG_WS_E_")) + 1
+    assert list(mqtt_native.ERRORS) == error_codes("AMG_MQTT_E_")
+    assert len(mqtt_native._ERRORS) == len(error_codes("AMG_MQTT_E_")) + 1
 
 
 def test_every_struct_of_the_header_is_known() -> None:
@@ -111,7 +113,7 @@ def test_layouts_are_the_compiler_s(compiler: Any, tmp_path: Path) -> None:
         lines += [f'printf(" %zu", offsetof({name}, {member}));' for _, member, _ in members]
         lines.append('printf("\\n");')
     lines += [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in defines()]
-    errors = [*error_codes(), *error_codes("AMG_WS_E_")]
+    errors = [*error_codes(), *error_codes("AMG_WS_E_"), *error_codes("AMG_MQTT_E_")]
     lines += [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in errors]
     source = tmp_path / "layout.c"
     source.write_text(
@@ -133,7 +135,7 @@ def test_layouts_are_the_compiler_s(compiler: Any, tmp_path: Path) -> None:
     for name, value in vars(records).items():
         if name.startswith("AMG_"):
             assert told[name] == [value]
-    for codec in (http_native, ws_native):
+    for codec in (http_native, ws_native, mqtt_native):
         assert [told[name][0] for name in codec.ERRORS] == list(range(1, len(codec.ERRORS) + 1))
 
 
@@ -192,7 +194,8 @@ def test_another_size_of_a_struct_is_refused(compiler: Any, tmp_path: Path, numb
 
 
 @pytest.mark.parametrize(
-    "name", ["amg_mask", "amg_utf8", "amg_sizeof", "amg_http1_read", "amg_ws_read", "amg_engine_submit"]
+    "name",
+    ["amg_mask", "amg_utf8", "amg_sizeof", "amg_http1_read", "amg_ws_read", "amg_mqtt_read", "amg_engine_submit"],
 )
 def test_a_missing_function_is_refused(compiler: Any, tmp_path: Path, name: str) -> None:
     source = fake_source(ABI, SIZES, missing=name)

@@ -15,7 +15,6 @@ from asyncmg.codecs.mqtt_encode import encode_publish, publish_prefix
 from asyncmg.codecs.mqtt_properties import (
     MAX_VARIABLE,
     RULES,
-    InvalidPacket,
     Property,
     parse_properties,
     read_properties,
@@ -23,7 +22,7 @@ from asyncmg.codecs.mqtt_properties import (
     write_properties,
     write_variable,
 )
-from asyncmg.errors import LimitExceeded, RemoteProtocolError
+from asyncmg.errors import InvalidPacket, LimitExceeded, RemoteProtocolError
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import MQTT_CODECS, MqttVector, feed, frame, greeting, make_codec
 from tests.fuzz.fuzz_mqtt import CODES, LIMITS, encode, make_first, make_packet, make_properties
@@ -65,6 +64,20 @@ def test_where_garbage_is_split_does_not_matter(
             assert not codec.receive_data(data)
             assert codec.error is error
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+@pytest.mark.skipif("native" not in MQTT_CODECS, reason="no C core")
+@given(role=ROLES, version=VERSIONS, limits=st.sampled_from(LIMITS), greeted=st.booleans(), data=GARBAGE, cuts=CUTS)
+def test_the_codecs_agree_about_garbage(
+    role: Role, version: int, limits: MqttCodecLimits, greeted: bool, data: bytes, cuts: list[int]
+) -> None:
+    if greeted:
+        data = greeting(role, version) + data
+    native, portable = (MQTT_CODECS[name](role, limits, version) for name in ("native", "portable"))
+    for piece in split_at(data, cuts):
+        assert [*native.receive_data(piece)] == [*portable.receive_data(piece)]
+        assert repr(native.error) == repr(portable.error)
+        assert (native.version, native.buffered) == (portable.version, portable.buffered)
 
 
 @codecs
