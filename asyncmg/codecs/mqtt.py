@@ -12,7 +12,7 @@ broker's choice (5.0 section 3.3.2.3.2; 0x99).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from asyncmg.errors import LimitExceeded, ProtocolError
 from asyncmg.limits import MqttLimits
@@ -381,6 +381,12 @@ class MqttCodec(Protocol):
 
     def receive_data(self, data: bytes) -> Sequence[Packet]:
         """Read what has come in; never raises. Sizes are refused as soon as a fixed header tells them."""
+
+    def export(self) -> bytes:
+        """Return what the engine needs to read packets from here on; b"": it cannot, or nothing more is to be read."""
+
+    def take(self, records: Any, data: Any) -> Sequence[Packet]:
+        """Make packets of what the engine has read: its records, and what their places are in."""
 
 
 #: Makes a codec: role (which side *we* are), limits, and the version: 0 for a server, that of its CONNECT for a client.

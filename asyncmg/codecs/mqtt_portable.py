@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from asyncmg.errors import ProtocolError, RemoteProtocolError
 
@@ -111,6 +111,12 @@ class PortableMqttCodec(BodyReader):
     @property
     def buffered(self) -> int:
         return len(self._header) + len(self._body)
+
+    def export(self) -> bytes:
+        return b""
+
+    def take(self, records: Any, data: Any) -> Sequence[m.Packet]:
+        raise AssertionError("no transport reads in place of this codec")
 
     def receive_data(self, data: bytes) -> Sequence[m.Packet]:
         packets: list[m.Packet] = []

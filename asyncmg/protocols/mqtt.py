@@ -25,12 +25,13 @@ from asyncmg.codecs.mqtt_properties import (
 from asyncmg.dispatch import EventSink
 from asyncmg.errors import ConnectionClosed, DeadlineExceeded, LocalProtocolError, ProtocolError
 from asyncmg.events import MG_EV_ERROR
+from asyncmg.transports.native_sockets import NativeTransport
 
 from .base import BaseProtocol, Pause, Phase
 from .mqtt_states import MQTT, MqttState
 
 # Members looked up once: through their class that takes Python 3.11 75 ns each.
-_PHASE_OPEN, _PHASE_CLOSED = Phase.OPEN, Phase.CLOSED
+_PHASE_OPEN, _PHASE_LINGERING, _PHASE_CLOSED = Phase.OPEN, Phase.LINGERING, Phase.CLOSED
 _NEW, _OPENING, _OPEN, _CLOSED = MqttState
 _SERVER = Role.SERVER
 _BUSY = Pause.BUSY
@@ -164,13 +165,30 @@ class MqttProtocol(BaseProtocol):
         self._heard_at = self.loop.time()
         if self.state is _CLOSED:
             return
-        packets = self._codec.receive_data(data)
+        self._receive(self._codec.receive_data(data), len(data))
+
+    def packets_received(self, records: Any, arena: Any, size: int) -> None:
+        """Like ``data_received``, of a transport that reads packets (:meth:`NativeTransport.begin_packets`)."""
+        if self.phase is not _PHASE_OPEN:
+            if self.phase is _PHASE_LINGERING:
+                self._extend_linger()
+            return
+        self._heard_at = self.loop.time()
+        if self.state is _CLOSED:
+            return
+        self.output.in_turn = True
+        try:
+            self._receive(self._codec.take(records, arena), size)
+        finally:
+            self.output.end_turn()
+
+    def _receive(self, packets: Sequence[m.Packet], size: int) -> None:
         if self._unread:  # the transport has not stopped at once
             self._unread += tuple(packets)
         else:
             self._handle_packets(packets)
         if self.phase is not _PHASE_CLOSED:
-            self.report_read(len(data))
+            self.report_read(size)
 
     def _handle_packets(self, packets: Sequence[m.Packet]) -> None:
         """Give packets to the user; more than enough for one turn are left for the next one."""
@@ -285,6 +303,8 @@ class MqttProtocol(BaseProtocol):
         """CONNACK with success has been sent, or has come: packets flow, and keep-alive begins."""
         self.state = MQTT[self.state, "accept"]
         self.deadlines.clear("connect")
+        if isinstance(self.transport, NativeTransport):
+            self.transport.begin_packets(self._codec.export)
         if self.role is not _SERVER:
             self.sink.switch_protocol(self)  # whoever waits until it is connected goes on
         self.keep_alive = keep_alive
