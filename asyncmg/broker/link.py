@@ -31,6 +31,7 @@ _GOES_ON, _IS_BUSY, _IS_OVER = range(3)  # what becomes of the packets behind th
 _PUBLISH, _PUBACK = m.PUBLISH, m.PUBACK
 _LARGE: Final = 256 << 10  # bytes collected in a turn before they are handed to the transport
 _MAX_PLAIN: Final = 1 << 20  # unsent bytes of a slow client above which messages with QoS 0 are dropped
+_SPLIT: Final = 1 << 10  # bytes of a payload that all receivers share, instead of getting a copy each
 _MIN_ALIASED: Final = 8  # characters of a topic that is worth an alias
 
 UNASKED_AUTH: Final = Fault("AUTH that nobody has asked for", m.PROTOCOL_ERROR, "", "4.12.1-1")
@@ -419,7 +420,11 @@ class Link:
     def send(self, number: int, delivery: Delivery, dup: bool) -> None:
         message, qos, retain, identifiers = delivery
         if self.is_plain and not identifiers and not dup and not message.expires_at:
-            self.output.write(message.numbered(self.version, qos, retain, number))
+            head, content = message.parts(self.version, qos, retain)
+            if len(content) < _SPLIT:
+                self.output.write(head + number.to_bytes(2, "big") + content)
+            else:
+                self.output.write_pair(head + number.to_bytes(2, "big"), content)
         else:
             self._write_own(message, qos, retain, number, identifiers, dup=dup)
         if self.output.size > _LARGE:

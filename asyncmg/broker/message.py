@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from asyncmg.codecs import mqtt as m
-from asyncmg.codecs.mqtt_encode import encode_publish, publish_prefix
-from asyncmg.codecs.mqtt_properties import Properties, Property, PropertyValue, parse_properties, write_properties
+from asyncmg.codecs.mqtt_encode import encode_publish
+from asyncmg.codecs.mqtt_properties import (
+    Properties,
+    Property,
+    PropertyValue,
+    parse_properties,
+    write_properties,
+    write_text,
+    write_variable,
+)
 
 _EXPIRY: Final = Property.MESSAGE_EXPIRY_INTERVAL
 _IDENTIFIER: Final = Property.SUBSCRIPTION_IDENTIFIER
 _ALIAS: Final = Property.TOPIC_ALIAS
+_MAX_REMEMBERED: Final = 256  # characters
+
+
+@lru_cache(1024)
+def _remembered_name(topic: str) -> bytes:
+    return write_text(topic)
+
+
+def _name(topic: str) -> bytes:
+    """Encode a topic that has been checked; short ones are remembered."""
+    return _remembered_name(topic) if len(topic) <= _MAX_REMEMBERED else write_text(topic)
+
+
+def _properties(raw: bytes) -> bytes:
+    return write_variable(len(raw)) + raw if raw else b"\0"
 
 
 class Message:
@@ -22,7 +46,19 @@ class Message:
         publisher: the client identifier; "": the broker itself, or the program around it.
     """
 
-    __slots__ = ("_frames", "_parts", "expires_at", "payload", "properties", "publisher", "qos", "retain", "topic")
+    __slots__ = (
+        "_frame",
+        "_frame_key",
+        "_parts",
+        "_parts_key",
+        "expires_at",
+        "payload",
+        "properties",
+        "publisher",
+        "qos",
+        "retain",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -41,8 +77,10 @@ class Message:
         self.properties = properties
         self.expires_at = expires_at
         self.publisher = publisher
-        self._frames: dict[int, bytes] | None = None
-        self._parts: dict[int, tuple[bytes, bytes]] | None = None
+        self._frame_key = 0  # which packet with QoS 0 has been made last: nearly all receivers want the same
+        self._frame = b""
+        self._parts_key = 0
+        self._parts = (b"", b"")
 
     @property
     def size(self) -> int:
@@ -60,26 +98,32 @@ class Message:
     def frame(self, version: int, retain: bool) -> bytes:
         """Return the packet with QoS 0."""
         key = version + 8 if retain else version
-        frames = self._frames
-        if frames is None:
-            frames = self._frames = {}
-        frame = frames.get(key)
-        if frame is None:
-            properties = self.properties if version == 5 else b""
-            frame = frames[key] = encode_publish(version, self.topic, self.payload, 0, retain, properties=properties)
+        if key == self._frame_key:
+            return self._frame
+        name = _name(self.topic)
+        middle = _properties(self.properties) if version == 5 else b""
+        size = len(name) + len(middle) + len(self.payload)
+        first = 0x31 if retain else 0x30
+        if size < 128:
+            frame = bytes((first, size)) + name + middle + self.payload
+        else:
+            frame = b"".join((bytes((first,)), write_variable(size), name, middle, self.payload))
+        self._frame_key, self._frame = key, frame
         return frame
 
-    def numbered(self, version: int, qos: int, retain: bool, packet_id: int) -> bytes:
-        """Return the packet with QoS 1 or 2, sent for the first time."""
+    def parts(self, version: int, qos: int, retain: bool) -> tuple[bytes, bytes]:
+        """Return what is before and behind the packet identifier of a packet with QoS 1 or 2, not yet sent."""
         key = version + (qos << 4) + (8 if retain else 0)
-        parts = self._parts
-        if parts is None:
-            parts = self._parts = {}
-        pair = parts.get(key)
-        if pair is None:
-            properties = self.properties if version == 5 else b""
-            pair = parts[key] = publish_prefix(version, self.topic, self.payload, qos, retain, properties=properties)
-        return pair[0] + packet_id.to_bytes(2, "big") + pair[1]
+        if key == self._parts_key:
+            return self._parts
+        name = _name(self.topic)
+        behind = _properties(self.properties) + self.payload if version == 5 else self.payload
+        size = len(name) + 2 + len(behind)
+        first = 0x30 | qos << 1 | (0x01 if retain else 0)
+        head = bytes((first, size)) + name if size < 128 else bytes((first,)) + write_variable(size) + name
+        parts = (head, behind)
+        self._parts_key, self._parts = key, parts
+        return parts
 
     def encode(
         self,

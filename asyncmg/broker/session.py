@@ -122,7 +122,13 @@ class Session:
         """Send a message with QoS 1 or 2, or queue it; False: the queue is full, and this one, or another, is lost."""
         link = self.link
         flow = self.flow
-        if link is not None and flow.is_free and not link.is_paused:
+        if (  # flow.is_free, and the client takes our output
+            link is not None
+            and not flow.waiting
+            and not flow.repeats
+            and len(flow.published) + len(flow.released) < flow.maximum
+            and not link.output.is_paused
+        ):
             number = flow.begin(delivery)
             if self.store is not None:
                 self.store.delivery_sent(self, number, delivery)

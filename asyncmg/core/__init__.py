@@ -167,6 +167,7 @@ class Core:
         "_utf8",
         "abi",
         "address_of",
+        "bytes_offset",
         "engine",
         "http1",
         "mqtt",
@@ -197,6 +198,9 @@ class Core:
             self.mqtt = MqttFunctions(ctypes, library)
             #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
             self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
+            # id() is the address of an object: its bytes lie so far behind it.
+            probe = b"bytes"
+            self.bytes_offset: int = self.address_of(probe) - id(probe)
             self.engine = EngineFunctions(ctypes, library) if hasattr(library, "amg_engine_new") else None
         except AttributeError as error:
             raise CoreUnavailable(f"cannot load the library: {error}") from error

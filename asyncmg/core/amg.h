@@ -502,7 +502,7 @@ typedef struct amg_submission { /* followed by `length` bytes of payload; not al
 #define AMG_OP_WS 12u      /* what a stream receives from now on is WebSocket frames, told as AMG_FRAME and AMG_FRAMES.
                             * Payload: amg_ws_limits, and an amg_ws that has read what was received before */
 #define AMG_OP_SEND_FAR 13u /* like AMG_OP_SEND; payload: address and length, two uint64_t, of bytes that lie elsewhere
-                             * and stay there until the submission is carried out */
+                             * and stay there until the submission is carried out; or several such pairs */
 #define AMG_OP_SEND_FILE 14u /* like AMG_OP_SEND; arg: the descriptor of a regular file, which stays open until there is no
                               * backlog, or AMG_CLOSED is told; payload: offset and length (at most 2^31), two uint64_t.
                               * The bytes are unsent ones, but no memory is taken for them. A file that ends before them

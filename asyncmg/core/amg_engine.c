@@ -267,10 +267,13 @@ uint32_t amg_engine_submit(amg_engine *engine, const uint8_t *buffer, size_t n) 
         } else if (submission.op == AMG_OP_SEND) {
             amg__gather(engine, submission.conn, buffer, submission.length);
         } else if (submission.op == AMG_OP_SEND_FAR) {
-            uint64_t far[2] = {0, 0}; /* address and length */
-            if (submission.length == sizeof far) memcpy(far, buffer, sizeof far);
-            if (far[1] <= UINT32_MAX)
+            uint64_t far[2]; /* address and length */
+            uint32_t i;
+            for (i = 0; submission.length - i >= sizeof far; i += (uint32_t)sizeof far) {
+                memcpy(far, buffer + i, sizeof far);
+                if (far[1] > UINT32_MAX) break;
                 amg__gather(engine, submission.conn, (const uint8_t *)(uintptr_t)far[0], (uint32_t)far[1]);
+            }
         } else {
             if (submission.conn == engine->piece_number) amg__send_gathered(engine);
             amg__submit_one(engine, &submission, buffer);

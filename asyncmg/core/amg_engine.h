@@ -45,7 +45,7 @@ enum {
     AMG__REQUEST_BURST = 64,   /* of one connection in one poll; amg.h tells of it */
     AMG__DATAGRAM_BURST = 32,  /* of one socket in one poll */
     AMG__MAX_EVENTS = 512,     /* fetched from the poller at once */
-    AMG__MAX_PIECES = 32,      /* of one sendmsg */
+    AMG__MAX_PIECES = 64,      /* of one sendmsg */
     AMG__RECORDS = 4,          /* free completions that one event is begun with */
     AMG__ARENA = 1024,         /* free bytes of the arena that one event is begun with */
     AMG__MIN_BLOCK = 64,       /* of a backlog; they double */

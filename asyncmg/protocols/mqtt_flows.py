@@ -28,11 +28,12 @@ class OutgoingFlow(Generic[D]):
         maximum: how many may be unacknowledged in this connection: Receive Maximum (5.0 section 4.9).
         published: by packet identifier, in the order they were sent: PUBACK or PUBREC is awaited.
         released: PUBCOMP is awaited, in the order of the PUBRECs.
+        repeats: published in an earlier connection, and not sent again in this one yet.
         waiting: neither sent nor numbered yet.
         reserved: packet identifiers in use by SUBSCRIBE and UNSUBSCRIBE.
     """
 
-    __slots__ = ("_last_id", "_repeats", "maximum", "published", "released", "reserved", "waiting")
+    __slots__ = ("_last_id", "maximum", "published", "released", "repeats", "reserved", "waiting")
 
     def __init__(self, maximum: int = MAX_PACKET_ID) -> None:
         self.maximum = maximum
@@ -40,7 +41,7 @@ class OutgoingFlow(Generic[D]):
         self.released: dict[int, D] = {}
         self.waiting: deque[D] = deque()
         self.reserved: set[int] = set()
-        self._repeats: deque[int] = deque()  # published in an earlier connection, not yet sent again in this one
+        self.repeats: deque[int] = deque()
         self._last_id = 0
 
     def __len__(self) -> int:
@@ -50,12 +51,12 @@ class OutgoingFlow(Generic[D]):
     @property
     def has_room(self) -> bool:
         """One more message may be sent now."""
-        return len(self.published) + len(self.released) - len(self._repeats) < self.maximum
+        return len(self.published) + len(self.released) - len(self.repeats) < self.maximum
 
     @property
     def is_free(self) -> bool:
         """A new message may be sent now: nothing is before it."""
-        return not self.waiting and not self._repeats and len(self.published) + len(self.released) < self.maximum
+        return not self.waiting and not self.repeats and len(self.published) + len(self.released) < self.maximum
 
     def take_id(self) -> int:
         """Return a packet identifier that is not in use [MQTT-2.2.1-3]."""
@@ -69,16 +70,22 @@ class OutgoingFlow(Generic[D]):
 
     def begin(self, delivery: D) -> int:
         """Number a message that is sent now."""
-        number = self.take_id()
-        self.published[number] = delivery
+        published, released, reserved = self.published, self.released, self.reserved
+        number = self._last_id
+        while True:  # take_id(), without a call for each message
+            number = number + 1 if number < MAX_PACKET_ID else 1
+            if number not in published and number not in released and number not in reserved:
+                break
+        self._last_id = number
+        published[number] = delivery
         return number
 
     def next(self) -> tuple[int, D, bool] | None:
         """Return what to send now: packet identifier, message, and whether it is sent again; None: nothing may be."""
         if not self.has_room:
             return None
-        while self._repeats:
-            number = self._repeats.popleft()
+        while self.repeats:
+            number = self.repeats.popleft()
             delivery = self.published.get(number)
             if delivery is not None:
                 return number, delivery, True
@@ -110,7 +117,7 @@ class OutgoingFlow(Generic[D]):
             the packet identifiers to send PUBREL for, now and in this order.
         """
         self.maximum = maximum
-        self._repeats = deque(self.published)
+        self.repeats = deque(self.published)
         return tuple(self.released)
 
     def forget(self) -> list[D]:
@@ -122,14 +129,14 @@ class OutgoingFlow(Generic[D]):
         self.waiting.extendleft(reversed(self.published.values()))
         self.published.clear()
         self.released.clear()
-        self._repeats.clear()
+        self.repeats.clear()
         return done
 
     def clear(self) -> None:
         self.published.clear()
         self.released.clear()
         self.waiting.clear()
-        self._repeats.clear()
+        self.repeats.clear()
 
 
 class IncomingFlow:

@@ -16,6 +16,7 @@ from asyncmg.transports.unconnected import UNCONNECTED
 from .deadlines import Deadlines
 
 _LARGE = 16 << 10  # bytes of a piece that is better not copied
+_MEDIUM = 1 << 10  # the same, of many pieces on average, where they can be told of at once
 
 
 class OutputOwner(Protocol):
@@ -118,6 +119,13 @@ class Output:
             if not self.in_turn:
                 self.flush_soon()
 
+    def write_pair(self, head: bytes, content: bytes) -> None:
+        """Collect two pieces, of which the second one is large and others' as well: it is copied as late as can be."""
+        self.pieces += (head, content)
+        self.size += len(head) + len(content)
+        if not self.in_turn:
+            self.flush_soon()
+
     def amend(self, place: int, replacement: bytes) -> None:
         """Replace a piece that has not left: ``written`` is what it was when the piece was collected."""
         self.size += len(replacement) - len(self.pieces[place])
@@ -159,7 +167,11 @@ class Output:
 
         Not by writelines(): in CPython 3.13.0 asyncio's does not pause the protocol above the high-water mark.
         """
-        write = self.transport.write
+        transport = self.transport
+        if type(transport) is NativeTransport and self._mean_size(pieces) >= _MEDIUM:
+            transport.write_pieces(pieces)
+            return
+        write = transport.write
         is_gathered = gathers(self.transport)
         run: list[bytes] = []
         for piece in pieces:
@@ -175,6 +187,10 @@ class Output:
                     run.clear()
         if run:
             write(b"".join(run))
+
+    @staticmethod
+    def _mean_size(pieces: list[bytes]) -> float:
+        return sum(map(len, pieces)) / len(pieces)
 
     @property
     def sends_files(self) -> bool:

@@ -86,8 +86,8 @@ class NativeBackend:
         "_timer",
         "_timer_at",
         "_turn_is_due",
-        "address_of",
         "batch",
+        "bytes_offset",
         "far",
         "in_turn",
         "loop",
@@ -109,7 +109,7 @@ class NativeBackend:
         self._functions = functions
         self.pieces: list[bytes] = []
         self.far: list[object] = []
-        self.address_of = core.address_of
+        self.bytes_offset = core.bytes_offset
         self.queued = 0
         self._flush_is_due = False
         self._turn_is_due = False
