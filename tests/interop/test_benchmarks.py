@@ -348,3 +348,143 @@ async def test_load_sees_what_is_wrong(reply: Callable[[bytes], bytes], error: s
     assert figures["errors"] == bool(error)
     if not error:
         assert figures["messages"] > 0
+
+
+# -- MQTT --------------------------------------------------------------------------------------------------------------
+
+BRIEF_MQTT = ["--rounds", "1", "--seconds", "0.3", "--warm-up", "0"]
+
+
+def run_mqtt(program: str, *options: str) -> str:
+    peer("cc")
+    return run_program(program, *BRIEF_MQTT, *options)
+
+
+def test_every_mqtt_broker() -> None:
+    servers = listed("mqtt_peers.py")
+    assert {"asyncmg native stdlib", "asyncmg asyncio uvloop", "mosquitto", "aedes", "amqtt"} < servers
+    check_tables(run_mqtt("mqtt.py", "--workload", "10-10-qos2-64b"), servers, tables=1)
+
+
+def test_every_mqtt_workload() -> None:
+    fans = [f"{fan}-qos{qos}" for fan in ("1-1", "10-10", "1-100") for qos in (0, 1, 2)]
+    raw = json.loads(run_mqtt("mqtt.py", "--json", "--only", "asyncmg portable,mosquitto"))
+    assert list(raw) == [f"{fan}-{size}" for size in ("64b", "4k") for fan in fans]
+    for servers in raw.values():
+        assert "asyncmg portable uvloop" in servers
+        for [figures] in servers.values():
+            assert figures["errors"] == figures["lost"] == 0
+            assert figures["cpu_us"] > 0 and figures["load_us"] > 0 and figures["rate"] > 0
+            assert 0 < figures["p50_us"] <= figures["p99_us"]
+            assert 0 < figures["broker_share"] < 1.1 and 0 < figures["load_share"] < 1.1
+
+
+def test_mqtt_5() -> None:
+    out = run_mqtt("mqtt.py", "--version", "5", "--workload", "1-1-qos2-4k", "--only", "portable,mosquitto,aedes")
+    check_tables(out, {"asyncmg portable uvloop", "mosquitto"}, tables=1)
+    assert "MQTT 5.0" in out and "aedes:" not in out
+
+
+def test_every_mqtt_client() -> None:
+    clients = listed("mqtt_client_peers.py")
+    assert {"asyncmg native stdlib", "gmqtt uvloop", "paho", "aiomqtt uvloop", "amqtt"} < clients
+    out = run_mqtt("mqtt_clients.py", "--workload", "publish-qos1-64b,receive-qos1-64b")
+    check_tables(out, clients, tables=2)
+
+
+def test_every_workload_of_mqtt_clients() -> None:
+    kinds = ["publish-qos0", "publish-qos1", "publish-qos2", "each-qos1", "each-qos2"]
+    kinds += ["receive-qos0", "receive-qos1", "receive-qos2"]
+    raw = json.loads(run_mqtt("mqtt_clients.py", "--json", "--version", "5", "--only", "asyncmg portable,aiomqtt"))
+    assert list(raw) == [f"{kind}-{size}" for size in ("64b", "4k") for kind in kinds]
+    for clients in raw.values():
+        assert "asyncmg portable uvloop" in clients
+        for [figures] in clients.values():
+            assert figures["cpu_us"] > 0 and figures["rate"] > 0
+            assert 0 < figures["client_share"] < 1.1 and 0 < figures["load_share"] < 1.1
+
+
+def test_idle_mqtt_clients() -> None:
+    servers = {"asyncmg native stdlib", "asyncmg asyncio uvloop", "asyncmg portable uvloop", "mosquitto", "aedes"}
+    options = ["--rounds", "1", "--clients", "50", "--ping-interval", "0.3", "--seconds", "1"]
+    peer("cc")
+    out = run_program("mqtt_idle.py", *options, "--only", ",".join(servers))
+    check_tables(out, servers, tables=1)
+    assert "50 idle clients, a ping of each every 0.3 s" in out
+
+
+@pytest.mark.parametrize("program", ["mqtt.py", "mqtt_clients.py", "mqtt_idle.py"])
+def test_no_such_mqtt_peer(program: str) -> None:
+    peer("cc")
+    command = [sys.executable, str(BENCHMARKS / program), "--only", "no such server"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "no server has a name" in result.stderr
+
+
+class WrongBroker:
+    """A broker for one publisher and one subscriber at QoS 1; what it delivers is for a test to say."""
+
+    def __init__(self, deliver: Callable[[bytes, int], bytes]) -> None:
+        self._deliver = deliver
+        self._subscriber: asyncio.StreamWriter | None = None
+        self._count = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                first, size = await reader.readexactly(2)
+                body = await reader.readexactly(size)
+                if first >> 4 == 1:
+                    writer.write(b"\x20\x02\x00\x00")
+                elif first >> 4 == 8:
+                    self._subscriber = writer
+                    writer.write(b"\x90\x03" + body[:2] + b"\x01")
+                elif first >> 4 == 3:
+                    assert self._subscriber is not None
+                    writer.write(b"\x40\x02" + body[12:14])
+                    self._subscriber.write(self._deliver(bytes((first, size)) + body, self._count))
+                    self._count += 1
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("deliver", "error"),
+    [
+        (lambda packet, number: packet, ""),
+        (lambda packet, number: packet if number != 3 else b"", "a message was lost"),
+        (lambda packet, number: packet * (2 if number == 3 else 1), "a message came twice"),
+        (lambda packet, number: packet if number < 9 else b"", "not all messages arrived"),
+        (lambda packet, number: packet[:-1] + b"?", "other contents"),
+        (lambda packet, number: packet[:5] + b"?" + packet[6:], "another topic"),
+        (lambda packet, number: b"\x34" + packet[1:], "other flags"),
+        (lambda packet, number: b"\x33" + packet[1:], "other flags"),
+        (lambda packet, number: packet[:1] + bytes((packet[1] + 1,)) + packet[2:] + b"?", "another length"),
+        (lambda packet, number: packet[:1] + bytes((packet[1] - 1,)) + packet[2:-1], "another length"),
+        (lambda packet, number: packet[:1] + bytes((packet[1] - 9,)) + packet[2:-9], "too short"),
+        (lambda packet, number: b"\xe0\x00", "disconnected"),
+        (lambda packet, number: b"\x62\x02\x00\x01", "PUBREL that was not waited for"),
+        (lambda packet, number: b"\x40\x02\x00\x01", "not waited for"),
+        (lambda packet, number: b"\x30\xff\xff\xff\xff", "no packet"),
+    ],
+)
+async def test_load_of_brokers_sees_what_is_wrong(deliver: Callable[[bytes, int], bytes], error: str) -> None:
+    peer("cc")
+    code = "from loads.mqtt_load import compiled; print(compiled('mqtt_load'))"
+    program = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    async with await asyncio.start_server(WrongBroker(deliver), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        # What does not come is waited for: not for long where that is the point.
+        seconds = 1 if error.startswith("not all") else 30
+        options = [f"port={port}", "qos=1", "size=64", "messages=10", f"seconds={seconds}", "window=10"]
+        load = await asyncio.create_subprocess_exec(program.stdout.strip(), *options, stdout=subprocess.PIPE)
+        out, _ = await load.communicate()
+    assert load.returncode == 0
+    figures = json.loads(out)
+    assert error in figures["error"]
+    assert figures["errors"] == bool(error)
+    assert (figures["lost"] == 0) == (not error)
+    assert (figures["deliveries"] == 10) == (not error)

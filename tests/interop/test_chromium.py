@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from pathlib import Path
 
 import pytest
+
+import asyncmg
 
 from .browser import Browser
 from .peers import peer
@@ -32,7 +35,48 @@ def colours(path: Path) -> int:
     return len({raw[at : at + row] for at in range(0, len(raw), row)})
 
 
+def look_at_topics(browser: Browser, url: str) -> None:
+    """Topics come live; the form publishes; whatever they say is shown as text."""
+    rows = (
+        "[...document.getElementById('topic-rows').rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    browser.wait_for(f"{rows}.some((row) => row[0] === 'demo/time' && Number(row[4]) > 1)")
+    evil = "<img src=x onerror=\"document.title = 'pwned'\">"
+
+    async def publish() -> None:
+        async with asyncmg.mqtt_connect(url.replace("http", "mqtt", 1), client_id=evil) as mq:
+            for number in range(300):
+                mq.publish_soon(f"many/{number}", b"\0" * number)
+            await mq.publish(f"room/{evil}", evil, qos=1, retain=True)
+            who = "document.getElementById('mqtt-who').textContent"
+            await asyncio.to_thread(browser.wait_for, f"{who}.includes('onerror')")
+
+    asyncio.run(asyncio.wait_for(publish(), 60))
+    # No more rows than can be looked at, and a filter, in either notation, for the others.
+    browser.wait_for(f"{rows}.length === 200")
+    browser.evaluate("document.getElementById('filter').value = 'many/+'")
+    browser.evaluate("document.getElementById('filter').dispatchEvent(new Event('input'))")
+    browser.wait_for("document.getElementById('topics-more').textContent.includes('and 100 more')")
+    browser.evaluate("document.getElementById('filter').value = 'onerror'")
+    browser.evaluate("document.getElementById('filter').dispatchEvent(new Event('input'))")
+    (row,) = browser.wait_for(f"{rows}.length === 1 && {rows}")
+    assert row[:5] == [f"room/{evil}", evil, "1", "yes", "1"]
+    # The form.
+    for name, value in (("topic", "from/page"), ("payload", "grüße"), ("qos", "2")):
+        browser.evaluate(f"document.getElementById('publish-{name}').value = {value!r}")
+    browser.evaluate("document.getElementById('filter').value = 'from/#'")
+    browser.evaluate("document.querySelector('#publish button').click()")
+    (row,) = browser.wait_for(f"{rows}[0][0] === 'from/page' && {rows}")
+    assert row[:5] == ["from/page", "grüße", "2", "", "1"]
+    browser.wait_for("document.getElementById('published').value === 'published, 0 receivers'")
+    browser.evaluate("document.getElementById('publish-topic').value = 'no/#'")
+    browser.evaluate("document.querySelector('#publish button').click()")
+    browser.wait_for("document.getElementById('published').value.includes('wildcard')")
+    assert browser.evaluate("document.title") == "asyncmg demo"
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("size", "dark"), [((1200, 1000), False), ((1200, 1000), True), ((390, 844), False)])
 def test_the_page_works(demo_url: str, tmp_path: Path, size: tuple[int, int], dark: bool) -> None:
     with Browser(peer("chromium", "chromium-browser", "google-chrome"), tmp_path, demo_url, size, dark) as browser:
@@ -58,6 +102,7 @@ def test_the_page_works(demo_url: str, tmp_path: Path, size: tuple[int, int], da
         browser.evaluate("document.querySelector('#say button').click()")
         browser.wait_for(f"{feed}.includes('hello, all')")
         browser.wait_for("document.getElementById('facts').children.length > 4")
+        look_at_topics(browser, demo_url)
         # It fits, and it is not blank.
         assert browser.evaluate("document.documentElement.scrollWidth") == size[0]
         background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
