@@ -59,7 +59,9 @@ class FanOut:
             output = link.output
             data = joined.get(version)
             if data is None:
-                data = joined[version] = b"".join([message.frame(version, False) for message in messages])
+                data = joined[version] = b"".join(
+                    [part for message in messages for part in message.parts(version, 0, False)]
+                )
             transport = output.transport
             if type(transport) is NativeTransport and not output.pieces and not output.is_held:
                 key = (transport.backend, version)

@@ -339,7 +339,7 @@ class Link:
                 answer = encode_ack(5, _PUBACK, number, code)
         else:
             if code < m.UNSPECIFIED_ERROR or self.version == 4:
-                session.unreleased.add(number)
+                session.unreleased[number] = None
                 if broker.store is not None:
                     broker.store.message_received(session, number)
             if self.version == 4 or not code:
@@ -383,7 +383,7 @@ class Link:
         number = packet.packet_id
         code = m.SUCCESS
         if number in session.unreleased:
-            session.unreleased.discard(number)
+            del session.unreleased[number]
             if session.store is not None:
                 session.store.message_released(session, number)
         elif self.version == 5:
@@ -398,7 +398,11 @@ class Link:
             self._drop()
             return
         if self.is_plain and not identifiers and not message.expires_at:
-            output.write(message.frame(self.version, retain))
+            head, content = message.parts(self.version, 0, retain)
+            if len(content) < _SPLIT:
+                output.write(head + content)
+            else:
+                output.write_pair(head, content)
         else:
             self._write_own(message, 0, retain, 0, identifiers, dup=False)
         if output.size > _LARGE:

@@ -47,10 +47,8 @@ class Message:
     """
 
     __slots__ = (
-        "_frame",
-        "_frame_key",
+        "_key",
         "_parts",
-        "_parts_key",
         "expires_at",
         "payload",
         "properties",
@@ -77,9 +75,7 @@ class Message:
         self.properties = properties
         self.expires_at = expires_at
         self.publisher = publisher
-        self._frame_key = 0  # which packet with QoS 0 has been made last: nearly all receivers want the same
-        self._frame = b""
-        self._parts_key = 0
+        self._key = 0  # which packet has been made last: nearly all receivers want the same
         self._parts = (b"", b"")
 
     @property
@@ -95,34 +91,28 @@ class Message:
             if isinstance(interval, int):
                 self.expires_at = now + interval
 
-    def frame(self, version: int, retain: bool) -> bytes:
-        """Return the packet with QoS 0."""
-        key = version + 8 if retain else version
-        if key == self._frame_key:
-            return self._frame
-        name = _name(self.topic)
-        middle = _properties(self.properties) if version == 5 else b""
-        size = len(name) + len(middle) + len(self.payload)
-        first = 0x31 if retain else 0x30
-        if size < 128:
-            frame = bytes((first, size)) + name + middle + self.payload
-        else:
-            frame = b"".join((bytes((first,)), write_variable(size), name, middle, self.payload))
-        self._frame_key, self._frame = key, frame
-        return frame
-
     def parts(self, version: int, qos: int, retain: bool) -> tuple[bytes, bytes]:
-        """Return what is before and behind the packet identifier of a packet with QoS 1 or 2, not yet sent."""
+        """Return a packet that is sent for the first time in two parts: with QoS 1 and 2 the packet identifier belongs
+        between them. The second one is shared by all who get it.
+        """
         key = version + (qos << 4) + (8 if retain else 0)
-        if key == self._parts_key:
+        if key == self._key:
             return self._parts
-        name = _name(self.topic)
-        behind = _properties(self.properties) + self.payload if version == 5 else self.payload
-        size = len(name) + 2 + len(behind)
+        head, content = _name(self.topic), self.payload
+        if qos:
+            if version == 5:
+                content = _properties(self.properties) + content
+            size = len(head) + 2 + len(content)
+        else:
+            if version == 5:
+                head += _properties(self.properties)
+            size = len(head) + len(content)
         first = 0x30 | qos << 1 | (0x01 if retain else 0)
-        head = bytes((first, size)) + name if size < 128 else bytes((first,)) + write_variable(size) + name
-        parts = (head, behind)
-        self._parts_key, self._parts = key, parts
+        if size < 128:
+            parts = (bytes((first, size)) + head, content)
+        else:
+            parts = (bytes((first,)) + write_variable(size) + head, content)
+        self._key, self._parts = key, parts
         return parts
 
     def encode(

@@ -107,7 +107,7 @@ class Session:
         self.username = username
         self.store: DeliveryStore | None = None
         self.flow: OutgoingFlow[Delivery] = OutgoingFlow()
-        self.unreleased: set[int] = set()
+        self.unreleased: dict[int, None] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.expiry = 0.0
         self.link: SessionLink | None = None
@@ -148,7 +148,7 @@ class Session:
             self.queued_bytes -= waiting.popleft()[0].size
             if self.store is not None:
                 self.store.delivery_dropped(self)
-        waiting.append(delivery)
+        self.flow.wait(delivery)
         self.queued_bytes += size
         if self.store is not None:
             self.store.delivery_queued(self, delivery)

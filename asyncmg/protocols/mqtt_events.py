@@ -125,7 +125,7 @@ class MqttEvents:
         self._send_waiting()
 
     def _handle_suback(self, packet: m.Suback | m.Unsuback) -> None:
-        self.flow.reserved.discard(packet.packet_id)
+        self.flow.reserved.pop(packet.packet_id, None)
 
     def _answer(self, kind: int, packet_id: int, code: int) -> None:
         version = self._protocol.version
@@ -135,7 +135,7 @@ class MqttEvents:
         flow = self.flow
         while self._waiting and flow.has_room:
             number, packet = self._waiting.popleft()
-            flow.reserved.discard(number)
+            del flow.reserved[number]
             flow.published[number] = packet
             self._protocol.output.write(packet)
 
@@ -163,7 +163,7 @@ class MqttEvents:
             flow.published[number] = packet
             protocol.output.write(packet)
         else:
-            flow.reserved.add(number)
+            flow.reserved[number] = None
             self._waiting.append((number, packet))
         return number
 

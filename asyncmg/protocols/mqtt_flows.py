@@ -6,11 +6,14 @@ Both roles send and receive messages in the same way; what is here belongs to th
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 D = TypeVar("D")
 
 MAX_PACKET_ID = 65535
+
+# What most flows have waiting. A deque of their own would be 600 bytes for each connection; this one takes nothing in.
+_NOTHING: deque[Any] = deque(maxlen=0)
 
 
 class OutgoingFlow(Generic[D]):
@@ -29,8 +32,8 @@ class OutgoingFlow(Generic[D]):
         published: by packet identifier, in the order they were sent: PUBACK or PUBREC is awaited.
         released: PUBCOMP is awaited, in the order of the PUBRECs.
         repeats: published in an earlier connection, and not sent again in this one yet.
-        waiting: neither sent nor numbered yet.
-        reserved: packet identifiers in use by SUBSCRIBE and UNSUBSCRIBE.
+        waiting: neither sent nor numbered yet; :meth:`wait` adds to it.
+        reserved: packet identifiers in use by SUBSCRIBE and UNSUBSCRIBE. (An empty dict is a third of an empty set.)
     """
 
     __slots__ = ("_last_id", "maximum", "published", "released", "repeats", "reserved", "waiting")
@@ -39,9 +42,9 @@ class OutgoingFlow(Generic[D]):
         self.maximum = maximum
         self.published: dict[int, D] = {}
         self.released: dict[int, D] = {}
-        self.waiting: deque[D] = deque()
-        self.reserved: set[int] = set()
-        self.repeats: deque[int] = deque()
+        self.waiting: deque[D] = _NOTHING
+        self.reserved: dict[int, None] = {}
+        self.repeats: deque[int] = _NOTHING
         self._last_id = 0
 
     def __len__(self) -> int:
@@ -80,6 +83,12 @@ class OutgoingFlow(Generic[D]):
         published[number] = delivery
         return number
 
+    def wait(self, delivery: D) -> None:
+        """Line a message up behind those that wait."""
+        if self.waiting is _NOTHING:
+            self.waiting = deque()
+        self.waiting.append(delivery)
+
     def next(self) -> tuple[int, D, bool] | None:
         """Return what to send now: packet identifier, message, and whether it is sent again; None: nothing may be."""
         if not self.has_room:
@@ -117,7 +126,7 @@ class OutgoingFlow(Generic[D]):
             the packet identifiers to send PUBREL for, now and in this order.
         """
         self.maximum = maximum
-        self.repeats = deque(self.published)
+        self.repeats = deque(self.published) if self.published else _NOTHING
         return tuple(self.released)
 
     def forget(self) -> list[D]:
@@ -126,17 +135,17 @@ class OutgoingFlow(Generic[D]):
         A message whose PUBREC has come has arrived: it must not be sent again.
         """
         done = list(self.released.values())
-        self.waiting.extendleft(reversed(self.published.values()))
+        if self.published:
+            self.waiting = deque((*self.published.values(), *self.waiting))
         self.published.clear()
         self.released.clear()
-        self.repeats.clear()
+        self.repeats = _NOTHING
         return done
 
     def clear(self) -> None:
         self.published.clear()
         self.released.clear()
-        self.waiting.clear()
-        self.repeats.clear()
+        self.waiting = self.repeats = _NOTHING
 
 
 class IncomingFlow:

@@ -86,7 +86,7 @@ class MqttVerbs:
         protocol, user = self._mqtt()
         number = user.flow.take_id()
         protocol.send(encode_subscribe(protocol.version, number, ((topic, qos | options),), properties))
-        user.flow.reserved.add(number)
+        user.flow.reserved[number] = None
         return number
 
     def mqtt_unsub(self, topic: str, *, properties: Properties = NO_PROPERTIES) -> int:
@@ -94,7 +94,7 @@ class MqttVerbs:
         protocol, user = self._mqtt()
         number = user.flow.take_id()
         protocol.send(encode_unsubscribe(protocol.version, number, (topic,), properties))
-        user.flow.reserved.add(number)
+        user.flow.reserved[number] = None
         return number
 
     def mqtt_ping(self) -> None:
@@ -131,13 +131,19 @@ class MqttVerbs:
             protocol.accept(session_present, properties, protocol.asked_keep_alive)
 
     def mqtt_suback(self, packet_id: int, reason_codes: Sequence[int], properties: Properties = NO_PROPERTIES) -> None:
-        """Answer a SUBSCRIBE (section 3.9), with a reason code for each filter: the QoS granted, or 0x80 and above."""
+        """Answer a SUBSCRIBE (section 3.9), with a reason code for each filter: the QoS granted, or 0x80 and above.
+
+        A client with 3.1.1 gets 0x80 for any of those.
+        """
         protocol, _ = self._mqtt()
+        if protocol.version == 4:
+            reason_codes = [min(code, m.UNSPECIFIED_ERROR) for code in reason_codes]
         protocol.send(encode_suback(protocol.version, packet_id, bytes(reason_codes), properties))
 
     def mqtt_unsuback(
         self, packet_id: int, reason_codes: Sequence[int] = (), properties: Properties = NO_PROPERTIES
     ) -> None:
-        """Answer an UNSUBSCRIBE (section 3.11), in 5.0 with a reason code for each filter."""
+        """Answer an UNSUBSCRIBE (section 3.11) with a reason code for each filter; a client with 3.1.1 gets none."""
         protocol, _ = self._mqtt()
-        protocol.send(encode_unsuback(protocol.version, packet_id, bytes(reason_codes), properties))
+        codes = bytes(reason_codes) if protocol.version == 5 else b""
+        protocol.send(encode_unsuback(protocol.version, packet_id, codes, properties))
