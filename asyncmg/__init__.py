@@ -35,8 +35,10 @@ from .errors import (
     ListenFailed,
     LocalProtocolError,
     ManagerClosed,
+    MqttRefused,
     ProtocolError,
     RemoteProtocolError,
+    StoreFailed,
     TlsError,
 )
 from .events import (
@@ -81,7 +83,10 @@ from .manager import Manager, connect
 from .matching import match
 from .messages import HttpMessage, WsMessage
 from .mqtt_broker import BrokerSubscription, MqttBroker
+from .mqtt_client import mqtt_connect
+from .mqtt_face import MqttClient, MqttSubscription
 from .mqtt_message import MqttMessage, MqttWill
+from .mqtt_store import MqttStore, SqliteStore
 from .pairs import Pairs
 from .protocols.base import BaseProtocol
 from .protocols.datagram import DatagramProtocol
@@ -109,6 +114,13 @@ from .ws_server import WsServer, ws_serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "SqliteStore",
+    "MqttStore",
+    "MqttSubscription",
+    "MqttClient",
+    "mqtt_connect",
+    "StoreFailed",
+    "MqttRefused",
     "BrokerClient",
     "BrokerMessage",
     "BrokerStatistics",

@@ -27,6 +27,7 @@ from .connection import Connection, Handler
 from .dispatch import EventSink
 from .errors import BusyError, InvalidPacket, LocalProtocolError
 from .events import MG_EV_HTTP_MSG
+from .handlers.wrapping import wrap
 from .limits import DEFAULT_LIMITS, Limits
 from .listener import Listener
 from .manager import Manager
@@ -167,24 +168,25 @@ class MqttBroker:
         Args:
             url: ``mqtt`` or ``mqtts`` with host and port, ``unix:///path``; ``ws`` or ``wss`` for MQTT in WebSocket
                 (any path), or ``http`` or ``https``: HTTP, WebSocket and MQTT on one port, by the first byte.
-            handler: of HTTP events: ``http`` and ``https`` only. Requests to upgrade to the WebSocket subprotocol
-                ``mqtt`` do not come to it.
+            handler: of HTTP events, plain or async: ``http`` and ``https`` only. Requests to upgrade to the WebSocket
+                subprotocol ``mqtt`` do not come to it.
             tls: certificate of ``mqtts``, ``wss`` and ``https``.
 
         Raises:
             InvalidUrl, ListenFailed, ManagerClosed.
+            TypeError: the handler is a session: ``async def handler(conn)``.
         """
         parsed = Url.parse(url, listening=True)
         if not parsed.is_http:
             listener = self._manager.listen_with(url, self._make_mqtt, _be_quiet, tls=tls)
         elif parsed.scheme in ("ws", "wss"):
             listener = self._manager.listen_with(
-                url, self._make_http, functools.partial(self._handle_http, None), tls=tls, probably_http=True
+                url, self._make_http, wrap(_find_nothing, self._look), tls=tls, probably_http=True
             )
         else:
             make = functools.partial(FirstBytes, make_http=self._make_http, make_mqtt=self._make_mqtt)
             listener = self._manager.listen_with(
-                url, make, functools.partial(self._handle_http, handler), tls=tls, probably_http=True
+                url, make, wrap(handler or _find_nothing, self._look), tls=tls, probably_http=True
             )
         self._listeners.append(listener)
         return listener
@@ -196,15 +198,13 @@ class MqttBroker:
         protocol.user = link
         return protocol
 
-    def _handle_http(self, handler: Handler | None, conn: Connection, ev: int, data: Any) -> Any:
-        if ev == MG_EV_HTTP_MSG and is_mqtt_upgrade(data):
-            self.accept(conn, data)
-            return None
-        if handler is not None:
-            return handler(conn, ev, data)
+    def _look(self, conn: Connection, ev: int, message: HttpMessage) -> bool:
+        """Take the requests that are for MQTT; the others go on to the handler."""
+        if not is_mqtt_upgrade(message):
+            return True
         if ev == MG_EV_HTTP_MSG:
-            conn.reply(404, "there is MQTT in WebSocket here\n")
-        return None
+            self.accept(conn, message)
+        return False
 
     def accept(self, conn: Connection, message: HttpMessage) -> bool:
         """Take over an HTTP connection that asks to upgrade to WebSocket with the subprotocol ``mqtt``.
@@ -401,6 +401,11 @@ def _as_mqtt(message: Message) -> MqttMessage:
     return MqttMessage(
         m.Publish(message.topic, message.payload, message.qos, message.retain, raw_properties=message.properties)
     )
+
+
+def _find_nothing(conn: Connection, ev: int, data: Any) -> None:
+    if ev == MG_EV_HTTP_MSG:
+        conn.reply(404, "there is MQTT in WebSocket here\n")
 
 
 def _be_quiet(conn: Connection, ev: int, data: Any) -> None:

@@ -56,8 +56,11 @@ class MqttMessage:
     @property
     def topic(self) -> str:
         """Topic of a PUBLISH; the first filter of SUBSCRIBE and UNSUBSCRIBE; "" of everything else."""
+        packet = self.packet
+        if packet.type == _PUBLISH:
+            return str(packet.topic)
         filters = self.filters
-        return filters[0][0] if filters else getattr(self.packet, "topic", "")
+        return filters[0][0] if filters else ""
 
     @property
     def data(self) -> bytes:
