@@ -15,16 +15,20 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import asyncmg
+import asyncmg.cli.demo
+import asyncmg.cli.serving
 import asyncmg.core
 from asyncmg.__main__ import COMMANDS, main
+from asyncmg.cli import topics
 from asyncmg.codecs.choice import http_codec
+from asyncmg.codecs.mqtt import Publish
 from tests.examples.program import Program
 
 
@@ -119,7 +123,10 @@ def test_demo_stops_within_a_second_whatever_is_under_way(number: signal.Signals
         slow = socket.create_connection(("127.0.0.1", port), timeout=10)
         slow.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
         assert slow.recv(100)
-        assert json.loads(fetch(f"{url}/api/status")[2])["process"]["connections"] == 4
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01c")  # CONNECT
+        assert client.recv(10) == b"\x20\x02\x00\x00"
+        assert json.loads(fetch(f"{url}/api/status")[2])["process"]["connections"] == 5
 
         code, seconds = program.stop(number)
         assert code == 0
@@ -130,8 +137,198 @@ def test_demo_stops_within_a_second_whatever_is_under_way(number: signal.Signals
         while data := slow.recv(4096):
             received += data
         assert received.endswith(b"0\r\n\r\n")
-        for sock in (events, upload, slow):
+        for sock in (events, upload, slow, client):
             sock.close()
+
+
+def broker_of(url: str) -> dict[str, Any]:
+    """What the demo tells of its broker."""
+    told: dict[str, Any] = json.loads(fetch(f"{url}/api/mqtt")[2])
+    return told
+
+
+def test_demo_is_an_mqtt_broker() -> None:
+    async def talk(url: str, urls: list[str]) -> None:
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    asyncmg.mqtt_connect(mqtt, client_id=f"c{number}", version=4 + number % 2)
+                )
+                for number, mqtt in enumerate(urls)
+            ]
+            for client in clients:
+                await client.subscribe("room/+", 1)
+            for number, client in enumerate(clients):
+                await client.publish(f"room/{number}", f"from {number}", qos=1, retain=True)
+            for client in clients:
+                got = {(message.topic, message.text) for message in [await anext(client) for _ in clients]}
+                assert got == {(f"room/{number}", f"from {number}") for number in range(len(clients))}
+            # HTTP goes on meanwhile, and publishes as well.
+            status, _, body = await asyncio.to_thread(fetch, f"{url}/api/publish?topic=room/web&qos=1", b"\x00\xff")
+            assert (status, json.loads(body)) == (200, {"topic": "room/web", "receivers": 1 + len(clients)})
+            for client in clients:
+                message = await anext(client)
+                assert (message.topic, message.payload, message.qos) == ("room/web", b"\x00\xff", 1)
+            told = await asyncio.to_thread(broker_of, url)
+            assert [(client["client_id"], client["version"]) for client in told["clients"]] == [
+                ("c0", "3.1.1"),
+                ("c1", "5.0"),
+                ("c2", "3.1.1"),
+                ("c3", "5.0"),
+            ]
+            assert told["statistics"]["subscriptions"] == 4 and told["statistics"]["messages_received"] == 4
+            rows = {row["topic"]: row for row in told["topics"]}
+            shown = rows["room/1"]
+            assert (shown["text"], shown["size"], shown["qos"], shown["retain"], shown["count"]) == (
+                "from 1",
+                6,
+                1,
+                True,
+                1,
+            )
+            assert (rows["room/web"]["text"], rows["room/web"]["size"]) == (None, 2)
+
+    with demo("--port", "0", "--mqtt-port", "0") as (program, url, port):
+        raw, shared = broker_of(url)["urls"]
+        assert shared == f"mqtt://127.0.0.1:{port}" and raw != shared
+        tunnels = [f"ws://127.0.0.1:{port}/{path}" for path in ("mqtt", "any/other")]
+        asyncio.run(asyncio.wait_for(talk(url, [raw, shared, *tunnels]), 40))
+        program.stop_cleanly()
+
+
+def test_demo_tells_its_topics_live() -> None:
+    async def watch(url: str) -> None:
+        seen: dict[str, Any] = {}
+        clients: list[str] = []
+        async with (
+            asyncmg.ws_connect(url.replace("http", "ws", 1) + "/live") as feed,
+            asyncmg.mqtt_connect(url.replace("http", "mqtt", 1), client_id="watched") as mq,
+        ):
+            for number in range(1000):
+                mq.publish_soon("busy", str(number), 1 if number == 999 else 0)
+            await mq.flush()
+            while seen.get("busy", {}).get("count") != 1000 or "demo/time" not in seen or "watched" not in clients:
+                told = json.loads(await feed.recv())
+                seen |= {row["topic"]: row for row in told.get("topics", [])}
+                clients += [client["client_id"] for client in told.get("mqtt", {}).get("clients", [])]
+        assert (seen["busy"]["text"], seen["busy"]["qos"]) == ("999", 1)
+        # Who comes later gets the same.
+        async with asyncmg.ws_connect(url.replace("http", "ws", 1) + "/live") as feed:
+            later: dict[str, Any] = {}
+            while later.get("busy", {}).get("count") != 1000:
+                told = json.loads(await feed.recv())
+                later |= {row["topic"]: row for row in told.get("topics", [])}
+
+    with demo() as (program, url, _):
+        asyncio.run(asyncio.wait_for(watch(url), 40))
+        program.stop_cleanly()
+
+
+def test_demo_refuses_what_it_does_not_publish() -> None:
+    with demo() as (program, url, port):
+        assert fetch(f"{url}/api/publish?topic=a")[0] == 405
+        for query in (
+            "",
+            "?topic=",
+            "?topic=a/%23",
+            "?topic=a&qos=3",
+            "?topic=a&qos=x",
+            "?topic=$SYS/a",
+            "?topic=a%00",
+        ):
+            status, _, body = fetch(f"{url}/api/publish{query}", b"x")
+            assert status == 400 and json.loads(body)["error"], query
+        # Pages from elsewhere neither publish nor connect.
+        elsewhere = {"Origin": "http://evil.example"}
+        assert fetch(f"{url}/api/publish?topic=a", b"x", **elsewhere)[0] == 403
+        assert fetch(f"{url}/api/publish?topic=a", b"x", Origin=url)[0] == 200
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol": "mqtt",
+        }
+        for origin, expected in (({}, 101), ({"Origin": url}, 101), (elsewhere, 403)):
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client.request("GET", "/mqtt", headers={**upgrade, **origin})
+            assert client.getresponse().status == expected, origin
+            client.close()
+        program.stop_cleanly()
+
+
+def test_demo_tells_its_mqtt_clients_that_it_stops() -> None:
+    async def wait(program: Program, url: str) -> None:
+        mq = await asyncmg.mqtt_connect(url, reconnect=False)
+        ended = asyncio.ensure_future(anext(mq))
+        code, _ = await asyncio.to_thread(program.stop)
+        assert (code, program.stderr) == (0, "")
+        with pytest.raises(asyncmg.AsyncmgError):
+            await ended
+        await mq.close()
+
+    with demo() as (program, url, _):
+        asyncio.run(asyncio.wait_for(wait(program, broker_of(url)["urls"][0]), 40))
+
+
+def test_demo_does_without_a_port_for_mqtt_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def serve() -> str:
+        serving = asyncio.create_task(asyncmg.cli.demo._serve("127.0.0.1", 0, None))
+        said = ""
+        while "MQTT, 3.1.1 and 5: " not in said:
+            await asyncio.sleep(0.01)
+            said += capsys.readouterr().out
+        serving.cancel()
+        await asyncio.wait([serving])
+        return said
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(asyncmg.cli.demo, "MQTT_PORT", taken.getsockname()[1])
+        monkeypatch.setattr(asyncmg.cli.serving, "_PORTS_TRIED", 1)
+        said = asyncio.run(asyncio.wait_for(serve(), 30))
+    url = said.split()[2].rstrip("/")
+    assert f"MQTT, 3.1.1 and 5: {url.replace('http', 'mqtt')}; in WebSocket: {url.replace('http', 'ws')}/mqtt\n" in said
+
+
+def test_demo_says_that_the_mqtt_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Program("-m", "asyncmg", "demo", "--port", "0", "--mqtt-port", str(port)) as program:
+            assert program.process.wait(15) == 1
+            assert "in use" in program.stderr and str(port) in program.stderr
+            assert "Traceback" not in program.stderr
+
+
+def test_previews() -> None:
+    assert topics.preview(b"") == "" and topics.preview("grüße\n".encode()) == "grüße\n"
+    assert topics.preview(b"\xff") is None and topics.preview(b"a\x00b") is None and topics.preview(b"a\xc3") is None
+    assert topics.preview("ü".encode() * 1000) == "ü" * topics.MAX_PREVIEW + "…"
+    for size in range(390, 410):  # wherever it is cut
+        assert topics.preview(b"x" * (size % 4) + "𝄞".encode() * size) is not None
+    assert topics.preview(b"x" * 300 + b"\xff" * 300) is None
+
+
+def test_the_board_of_topics_is_bounded() -> None:
+    def published(topic: str) -> asyncmg.MqttMessage:
+        return asyncmg.MqttMessage(Publish(topic, b"x", 0, False))
+
+    async def fill() -> None:
+        async with asyncmg.MqttBroker() as broker:
+            board = topics.TopicBoard(broker)
+            assert board.portions() == [[]]
+            for number in range(topics.MAX_TOPICS + 50):
+                board.note(published(f"t/{number}"))
+                board.note(published("always"))
+            assert len(board.rows()) == topics.MAX_TOPICS and board.forgotten == 51
+            assert board.rows()[-1]["topic"] == "always" and board.rows()[0]["topic"] == "t/51"
+            told = [board.take_changed() for _ in range(1 + topics.MAX_TOPICS // topics.MAX_ROWS)]
+            assert [len(rows) for rows in told] == [*[topics.MAX_ROWS] * (len(told) - 1), 0]
+            board.note(published("t/60"))
+            assert [(row["topic"], row["count"]) for row in board.take_changed()] == [("t/60", 2)]
+
+    asyncio.run(fill())
 
 
 @pytest.mark.slow
@@ -226,7 +423,8 @@ def engine(environment: pytest.MonkeyPatch) -> asyncmg.core.Core:
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     lines, facts = info(capsys)
-    names = ["asyncmg", "Python", "platform", "TLS", "event loop", "backend", "HTTP codec", "WS codec", "C core"]
+    names = ["asyncmg", "Python", "platform", "TLS", "event loop", "backend"]
+    names += ["HTTP codec", "WS codec", "MQTT codec", "C core"]
     assert list(lines) == names and "uvloop" in lines["event loop"]
     assert facts["asyncmg"] == asyncmg.__version__
     assert facts["backend"]["name"] and facts["backend"]["why"]
@@ -264,6 +462,18 @@ def test_info_tells_the_websocket_codec(
     is_there = name in ("portable", "wsproto") or (name == "native" and facts["core"]["available"])
     assert facts["codecs"]["ws"]["name"] == (name if is_there else "none")
     assert "ASYNCMG_WS_CODEC" in facts["codecs"]["ws"]["why"]
+
+
+@pytest.mark.parametrize("name", ["portable", "native", "nonsense"])
+def test_info_tells_the_mqtt_codec(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    environment.setenv("ASYNCMG_MQTT_CODEC", name)
+    lines, facts = info(capsys)
+    is_there = name == "portable" or (name == "native" and facts["core"]["available"])
+    assert facts["codecs"]["mqtt"]["name"] == (name if is_there else "none")
+    assert "ASYNCMG_MQTT_CODEC" in facts["codecs"]["mqtt"]["why"]
+    assert lines["MQTT codec"].startswith(f"{facts['codecs']['mqtt']['name']}: ")
 
 
 def test_info_with_the_core(engine: asyncmg.core.Core, capsys: pytest.CaptureFixture[str]) -> None:
@@ -349,7 +559,9 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "asyncmg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["demo", "--port", "70000"], ["demo", "--port", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["demo", "--port", "70000"], ["demo", "--port", "x"], ["demo", "--mqtt-port", "x"]]
+)
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

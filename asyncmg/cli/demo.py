@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import hashlib
 import json
+import socket
 import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,12 @@ from asyncmg import (
     Connection,
     ConnectionClosed,
     HttpMessage,
+    InvalidPacket,
     Limits,
+    Listener,
+    ListenFailed,
     Manager,
+    MqttBroker,
     NetLimits,
     WsMessage,
     broadcast,
@@ -33,40 +39,71 @@ from asyncmg import (
 )
 
 from . import info, serving
+from .topics import MAX_QUEUED, TopicBoard
 
 SITE = Path(__file__).parent / "site"
 PAGE = {"/": "index.html", "/style.css": "style.css", "/app.js": "app.js", "/favicon.ico": "files/logo.svg"}
 TICK_MS = 1000
 FEED_MS = 100  # events of this long go to the watchers in one message
 FEED_MAX = 40  # events in one message; the others are counted
+TOPICS_MS = 250  # topics that have changed in this time go to the watchers in one message
+MQTT_PORT = 1883
 # Ctrl-C ends the demo within a second: what is under way gets this long.
 LIMITS = Limits(net=replace(NetLimits(), graceful_timeout=0.3))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_address_arguments(parser)
+    parser.add_argument(
+        "--mqtt-port",
+        type=serving.port_number,
+        help="port for MQTT alone, beside --port, which serves MQTT as well; 0 for any free one "
+        f"(default: {MQTT_PORT}, or the next free one)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    return serving.run(_serve(options.host, options.port))
+    return serving.run(_serve(options.host, options.port, options.mqtt_port))
 
 
-async def _serve(host: str, port: int | None) -> None:
-    async with Manager(limits=LIMITS) as manager:
-        hub = Hub(manager)
-        url = serving.url_of(serving.listen(manager, host, port, hub.handle))
+async def _serve(host: str, port: int | None, mqtt_port: int | None) -> None:
+    origins: list[str | None] = [None]  # the demo's own are added as soon as the port is known: nobody has come by then
+    async with Manager(limits=LIMITS) as manager, MqttBroker(manager, origins=origins) as broker:
+        hub = Hub(manager, broker)
+        listener = serving.listen(partial(broker.listen, handler=hub.handle), host, port)
+        origins += _origins(host, listener)
+        hub.urls = [serving.url_of(listener, "mqtt")]
+        try:
+            raw = serving.listen(broker.listen, host, mqtt_port, scheme="mqtt", default=MQTT_PORT)
+            hub.urls.insert(0, serving.url_of(raw, "mqtt"))
+        except ListenFailed:
+            if mqtt_port is not None:
+                raise
         manager.timer_add(TICK_MS, hub.tick, repeat=True)
         manager.timer_add(FEED_MS, hub.feed, repeat=True)
-        print(_banner(url), flush=True)
+        manager.timer_add(TOPICS_MS, hub.tell_topics, repeat=True)
+        print(_banner(serving.url_of(listener), hub.urls), flush=True)
 
         def stop() -> None:
             print("stopping", flush=True)
             hub.stop()
 
-        await serving.serve_until_signal(manager, stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hub.board.read(hub.messages))
+            await serving.serve_until_signal(manager, stop)
 
 
-def _banner(url: str) -> str:
+def _origins(host: str, listener: Listener) -> list[str]:
+    """The origins of the demo's own pages, for MQTT in WebSocket; programs may tell one with https."""
+    port = serving.url_of(listener).rpartition(":")[2]
+    names = {host, "localhost", "127.0.0.1", "[::1]", socket.gethostname()}
+    return [f"{scheme}://{name}:{port}" for scheme in ("http", "https") for name in names]
+
+
+def _banner(url: str, mqtt_urls: list[str]) -> str:
+    mqtt = mqtt_urls[0]
+    address = mqtt.removeprefix("mqtt://")
+    host, _, port = address.rpartition(":")
     return f"""\
 asyncmg demo: {url}/ (Ctrl-C stops)
 
@@ -75,23 +112,33 @@ asyncmg demo: {url}/ (Ctrl-C stops)
   {url}/api/echo    tells what you sent
   {url}/files/...   files: hello.txt, events.json, logo.svg
   {url}/events      server-sent events, one a second
-  {url}/live        WebSocket: every event of this process, as it happens
+  {url}/live        WebSocket: every event of this process, and the broker's topics, as it happens
   {url}/stream      a chunked stream
   {url}/upload      POST: size and SHA-256 of any amount of data
+  {url}/api/mqtt    the MQTT broker: topics, clients, statistics
+  {url}/api/publish POST: publishes a message, ?topic=...&qos=...&retain=1
+
+MQTT, 3.1.1 and 5: {" and ".join(mqtt_urls)}; in WebSocket: {url.replace("http", "ws", 1)}/mqtt
 
   curl {url}/api/status
   curl -d 'hello' '{url}/api/echo?x=1'
   curl -N {url}/events
   curl -N {url}/stream
   head -c 100000000 /dev/zero | curl -T - -X POST {url}/upload
+  curl -d '21.5' '{url}/api/publish?topic=room/temperature&retain=1'
+  mosquitto_sub -h {host.strip("[]")} -p {port} -v -t '#'
 """
 
 
 class Hub:
     """The handler of all connections, and what they share."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, broker: MqttBroker) -> None:
         self.manager = manager
+        self.broker = broker
+        self.board = TopicBoard(broker)
+        self.messages = broker.subscribe("#", max_queued=MAX_QUEUED)
+        self.urls: list[str] = []  # of the broker
         self.facts = info.collect()
         self.started = time.monotonic()
         self.requests = 0
@@ -102,6 +149,7 @@ class Hub:
         self.watchers: set[Connection] = set()  # WebSocket connections that see every event
         self.noted: list[dict[str, Any]] = []  # events for them, since the last feed
         self.left_out = 0
+        self.behind: set[Connection] = set()  # watchers that get all topics when they take output again
         self.is_stopping = False
 
     async def handle(self, conn: Connection, ev: int, data: Any) -> None:
@@ -117,6 +165,7 @@ class Hub:
         elif ev == MG_EV_CLOSE:
             self.subscribers.discard(conn)
             self.watchers.discard(conn)
+            self.behind.discard(conn)
 
     async def answer(self, conn: Connection, message: HttpMessage) -> None:
         uri = message.uri
@@ -134,12 +183,39 @@ class Hub:
             # Only the page that this server has sent may watch (RFC 6455 section 10.2), and programs, which name none.
             if conn.ws_upgrade(message, origins=[f"http://{message.host}", None], compression=True):
                 self.watchers.add(conn)
+                self.behind.add(conn)
+        elif uri == "/api/mqtt":
+            conn.reply(200, {"urls": self.urls, **self.board.summary(), "topics": self.board.rows()})
+        elif uri == "/api/publish":
+            self.publish(conn, message)
         elif uri == "/stream":
             await self.send_stream(conn, message)
         elif uri == "/upload":
             conn.reply(405, "405: POST data here\n", {"Allow": "POST, PUT"})
         else:
             conn.reply(404, {"error": "not found", "uri": uri})
+
+    def publish(self, conn: Connection, message: HttpMessage) -> None:
+        """Publish the content of a request; the rest is in its query."""
+        if message.method != "POST":
+            conn.reply(405, "405: POST the payload here\n", {"Allow": "POST"})
+            return
+        # A page from elsewhere can have a browser POST here; no page can have it hide where it is from.
+        if message.header("Origin") not in (None, f"http://{message.host}"):
+            conn.reply(403, {"error": "pages of other origins may not publish"})
+            return
+        topic, qos = message.query_var("topic") or "", message.query_var("qos") or "0"
+        try:
+            if topic.startswith("$"):
+                raise InvalidPacket(f"topics that begin with $ are the broker's own: {topic:.60}")
+            if not topic or qos not in ("0", "1", "2"):
+                raise InvalidPacket("expected ?topic=...&qos=0, 1 or 2&retain=0 or 1")
+            retain = message.query_var("retain") == "1"
+            count = self.broker.publish(topic, message.body_bytes, int(qos), retain)
+        except InvalidPacket as exc:
+            conn.reply(400, {"error": str(exc)})
+        else:
+            conn.reply(200, {"topic": topic, "receivers": count})
 
     async def receive_upload(self, conn: Connection, message: HttpMessage) -> None:
         """Read content of any size, piece by piece, at the pace at which it is hashed."""
@@ -177,7 +253,12 @@ class Hub:
         """Send the figures to every subscriber. One that is behind misses a tick; one that is gone is forgotten."""
         self.rates.append(self.requests - self.counted)
         self.counted = self.requests
-        text = json.dumps(self.figures())
+        figures = self.figures()
+        for name in ("time", "requests", "connections"):
+            self.broker.publish(f"demo/{name}", str(figures[name]), retain=True)
+        if self.watchers:
+            broadcast(self.watchers - self.behind, json.dumps({"mqtt": self.board.summary()}))
+        text = json.dumps(figures)
         for conn in tuple(self.subscribers):
             if not conn.is_writable and not conn.is_closing:
                 self.skipped += 1
@@ -204,9 +285,29 @@ class Hub:
         self.noted, self.left_out = [], 0
         broadcast(self.watchers, text)
 
+    def tell_topics(self) -> None:
+        """Send the topics that have changed to all watchers; all topics to those that are new, or were behind."""
+        rows = self.board.take_changed()
+        now = round(self.board.now, 2)
+        self.behind.update(conn for conn in self.watchers if not conn.is_writable)
+        if rows:
+            broadcast(self.watchers - self.behind, json.dumps({"topics": rows, "now": now}))
+        ready = [conn for conn in self.behind if conn.is_writable]
+        if not ready:
+            return
+        self.behind.difference_update(ready)
+        texts = [json.dumps({"mqtt": self.board.summary(), "urls": self.urls})]
+        for number, portion in enumerate(self.board.portions()):
+            texts.append(json.dumps({"topics": portion, "now": now, "is_first": number == 0}))
+        for conn in ready:
+            with suppress(ConnectionClosed):
+                for text in texts:
+                    conn.ws_send(text)
+
     def stop(self) -> None:
         """End the streams, so that their readers know that they have everything."""
         self.is_stopping = True
+        self.messages.close()
         for conn in tuple(self.subscribers):
             with suppress(ConnectionClosed):
                 conn.http_chunk("")

@@ -9,11 +9,12 @@ import os
 import platform
 import ssl
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import asyncmg
-from asyncmg.codecs.choice import ws_codec
+from asyncmg.codecs.choice import mqtt_codec, ws_codec
 from asyncmg.core import Core, CoreStatus, CoreUnavailable, load, status
 from asyncmg.core.records import AMG_POLLER_EPOLL, AMG_POLLER_KQUEUE, AMG_POLLER_POLL, ENGINE_CONFIG, http1_limits
 from asyncmg.limits import DEFAULT_LIMITS
@@ -54,7 +55,11 @@ def collect() -> dict[str, Any]:
         "tls": ssl.OPENSSL_VERSION,
         "event_loop": {"name": _loop_name(), "uvloop": _version_of("uvloop")},
         "backend": _backend(library, failure, core),
-        "codecs": {"http": _http_codec(library, failure, core), "ws": _ws_codec(failure)},
+        "codecs": {
+            "http": _http_codec(library, failure, core),
+            "ws": _chosen_codec(ws_codec, "ws", failure),
+            "mqtt": _chosen_codec(mqtt_codec, "mqtt", failure),
+        },
         "core": {"available": core.available, "path": core.path, "abi": core.abi, "reason": core.reason},
     }
 
@@ -69,15 +74,16 @@ def _http_codec(library: Core | None, failure: str, core: CoreStatus) -> dict[st
     return {"name": "portable", "library": f"h11 {h11}", "why": f"no C core: {core.reason}"}
 
 
-def _ws_codec(failure: str) -> dict[str, Any]:
-    """The codec of WebSocket frames; its name is "none" where there would be an error."""
+def _chosen_codec(choose: Callable[[], Any], protocol: str, failure: str) -> dict[str, Any]:
+    """The codec of WebSocket frames or MQTT packets; its name is "none" where there would be an error."""
     try:
-        kind = ws_codec()
+        kind = choose()
     except (CoreUnavailable, ValueError) as exc:
         return {"name": "none", "why": failure or str(exc)}
-    chosen = os.environ.get("ASYNCMG_WS_CODEC")
-    name = kind.__module__.rpartition("ws_")[2]
-    return {"name": name, "why": f"ASYNCMG_WS_CODEC={chosen}" if chosen else "as the HTTP codec"}
+    variable = f"ASYNCMG_{protocol.upper()}_CODEC"
+    chosen = os.environ.get(variable)
+    name = kind.__module__.rpartition(f"{protocol}_")[2]
+    return {"name": name, "why": f"{variable}={chosen}" if chosen else "as the HTTP codec"}
 
 
 def _backend(library: Core | None, failure: str, core: CoreStatus) -> dict[str, Any]:
@@ -142,6 +148,7 @@ def describe(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("backend", f"{backend['name']}: {backend['why']}{poller}"),
         ("HTTP codec", f"{codec}: {http['why']}"),
         ("WS codec", f"{facts['codecs']['ws']['name']}: {facts['codecs']['ws']['why']}"),
+        ("MQTT codec", f"{facts['codecs']['mqtt']['name']}: {facts['codecs']['mqtt']['why']}"),
         ("C core", loaded),
     ]
 

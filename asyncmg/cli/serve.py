@@ -54,6 +54,6 @@ def _logger() -> logging.Logger:
 
 async def _serve(root: Path, host: str, port: int | None, handler: Handler) -> None:
     async with Manager(limits=LIMITS) as manager:
-        listener = serving.listen(manager, host, port, handler)
+        listener = serving.listen(lambda url: manager.http_listen(url, handler), host, port)
         print(f"serving {root} on {serving.url_of(listener)}/ (Ctrl-C stops)", flush=True)
         await serving.serve_until_signal(manager, lambda: print("stopping", flush=True))

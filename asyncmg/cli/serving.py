@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from asyncmg import Handler, Listener, ListenFailed, Manager
+from asyncmg import Listener, ListenFailed, Manager
 from asyncmg.signals import install_signal_handler
 
 DEFAULT_PORT = 8000
@@ -24,7 +24,7 @@ def add_address_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--host`` and ``--port``."""
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_number,
         help=f"port to listen on, 0 for any free one (default: {DEFAULT_PORT}, or the next free one)",
     )
     parser.add_argument(
@@ -34,36 +34,41 @@ def add_address_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
+def port_number(text: str) -> int:
     port = int(text)
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is not a port: 0 to 65535")
     return port
 
 
-def listen(manager: Manager, host: str, port: int | None, handler: Handler) -> Listener:
-    """Listen on ``port``; without one on the first free port from DEFAULT_PORT on.
+def listen(
+    bind: Callable[[str], Listener], host: str, port: int | None, *, scheme: str = "http", default: int = DEFAULT_PORT
+) -> Listener:
+    """Listen on ``port``; without one on the first free port from ``default`` on.
+
+    Args:
+        bind: listens at a URL.
 
     Raises:
         ListenFailed: the port is taken, or the address cannot be used.
     """
     address = f"[{host}]" if ":" in host else host
-    ports = range(DEFAULT_PORT, DEFAULT_PORT + _PORTS_TRIED) if port is None else [port]
+    ports = range(default, default + _PORTS_TRIED) if port is None else [port]
     for candidate in ports:
         try:
-            return manager.http_listen(f"http://{address}:{candidate}", handler)
+            return bind(f"{scheme}://{address}:{candidate}")
         except ListenFailed as exc:
             if exc.errno != errno.EADDRINUSE or candidate == ports[-1]:
                 raise
     raise AssertionError("no port was tried")
 
 
-def url_of(listener: Listener) -> str:
+def url_of(listener: Listener, scheme: str = "http") -> str:
     """The URL, without a slash at its end, that reaches the listener from this machine."""
     address = listener.local_addr
     assert address is not None
     host = _WILDCARDS.get(address.ip, address.ip)
-    return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+    return f"{scheme}://[{host}]:{address.port}" if ":" in host else f"{scheme}://{host}:{address.port}"
 
 
 async def serve_until_signal(manager: Manager, on_stop: Callable[[], None]) -> None:
@@ -88,7 +93,7 @@ def run(serving: Coroutine[Any, Any, None]) -> int:
     except ListenFailed as exc:
         print(f"asyncmg: {exc}", file=sys.stderr)
         if exc.errno == errno.EADDRINUSE:
-            print("Choose another port with --port, or leave --port out to get a free one.", file=sys.stderr)
+            print("Choose another port, or leave the option out to get a free one.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before the signal handlers were there
         pass

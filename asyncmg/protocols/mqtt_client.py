@@ -167,7 +167,9 @@ class ClientLink:
                     break
                 if not packet.qos:
                     put(packet)
-                elif len(received) >= maximum and packet.packet_id not in received:
+                elif len(received) >= maximum and not packet.dup and packet.packet_id not in received:
+                    # Not of repeated ones: mosquitto 2.0 repeats what it had under way, and begins with what waits,
+                    # without counting both together. Whoever refused that would get the same again, for ever.
                     self._refuse(refuse(TOO_MANY_RECEIVED, 5))
                     break
                 elif session.admit(packet):
@@ -193,6 +195,9 @@ class ClientLink:
 
     def handle_writable(self) -> None:
         """Whoever waits for that waits in flush()."""
+
+    def handle_end(self) -> None:
+        """handle_lost() comes soon."""
 
     def handle_lost(self, error: Exception | None) -> None:
         if self.error is None:

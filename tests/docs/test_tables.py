@@ -17,6 +17,7 @@ from asyncmg import (
     FormLimits,
     HttpLimits,
     Limits,
+    MqttLimits,
     NetLimits,
     RemoteProtocolError,
     Role,
@@ -40,7 +41,7 @@ def first_code(cell: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits])
+@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits, MqttLimits])
 def test_limits_table(group: type) -> None:
     rows = table(DOCS / "limits.md", group.__name__)
     told = [(first_code(row[0]), ast.literal_eval(first_code(row[1]))) for row in rows]
@@ -51,7 +52,7 @@ def test_limits_table(group: type) -> None:
 
 def test_no_group_of_limits_is_left_out() -> None:
     groups = {field.default_factory for field in fields(Limits)}
-    assert groups == {NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits}
+    assert groups == {NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits, MqttLimits}
 
 
 def test_events_table() -> None:
@@ -115,6 +116,13 @@ def test_public_verbs_are_in_the_documentation() -> None:
         asyncmg.WebSocket: {"handle_event", "spawn", "switch_protocol", "wants", "when_handled"}
         | {"begin_reading", "end_reading", "next_piece", "note_stream", "take_partial"},
         asyncmg.WsMessage: set(),
+        asyncmg.MqttBroker: set(),
+        asyncmg.BrokerSubscription: set(),
+        asyncmg.BrokerClient: set(),
+        asyncmg.BrokerStatistics: set(),
+        asyncmg.ConnectAttempt: set(),
+        asyncmg.MqttMessage: set(),
+        asyncmg.PasswordFile: set(),
         asyncmg.WsServer: set(),
         asyncmg.Form: set(),
         asyncmg.FormPart: set(),

@@ -400,6 +400,127 @@ def udp_echo(tmp_path: Path) -> None:
 
 
 @example
+def mqtt_client(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "mqtt_client.py") as program:
+        assert program.rest() == [
+            "subscribed, QoS 1",
+            "example/temperature/kitchen: 18.5 degrees, QoS 0",
+            "example/temperature/cellar: 19.5 degrees, QoS 1",
+            "example/temperature/last: 20.5 degrees, QoS 2",
+            "100 delivered",
+            "state: here",
+            "latency below a second: True",
+        ]
+        assert program.process.wait(10) == 0
+        assert program.stderr == ""
+
+
+@example
+def mqtt_request(tmp_path: Path) -> None:
+    with Program(EXAMPLES / "mqtt_request.py") as program:
+        assert program.rest() == [
+            "7 squared: 49",
+            "12 squared: 144",
+            "x squared: not a number: x",
+            "at the same time: 0 1 4 9 16",
+            "no response: request() has taken more than 0.2 s",
+        ]
+        assert program.process.wait(10) == 0
+        assert program.stderr == ""
+
+
+@example
+def mqtt_broker(tmp_path: Path) -> None:
+    async def talk(url: str) -> None:
+        pages = url.replace("mqtt", "http")
+        async with (
+            asyncmg.mqtt_connect(url, client_id="ann's", username="ann", password="right") as mq,
+            asyncmg.mqtt_connect(url.replace("mqtt", "ws"), username="bob", password="also right", version=4) as other,
+        ):
+            await other.subscribe("users/ann/#", 1)
+            await mq.publish("users/ann/state", "here", qos=1, retain=True)
+            assert (await anext(other)).text == "here"
+            with pytest.raises(asyncmg.MqttRefused) as refused:
+                await mq.publish("users/bob/state", "away", qos=1)
+            assert refused.value.code == 0x87
+            assert b"broker" in (await asyncio.to_thread(fetch, pages))[1]
+            topics = json.loads((await asyncio.to_thread(fetch, f"{pages}/topics"))[1])
+            assert topics == {"users/ann/state": "here"}
+            clients = json.loads((await asyncio.to_thread(fetch, f"{pages}/clients"))[1])
+            assert {"id": "ann's", "user": "ann"} in clients and len(clients) == 2
+            statistics = json.loads((await asyncio.to_thread(fetch, f"{pages}/statistics"))[1])
+            assert statistics["unauthorized"] == 1
+        for user in ({"username": "ann", "password": "wrong"}, {}):
+            with pytest.raises(asyncmg.MqttRefused):
+                await asyncmg.mqtt_connect(url, **user)
+
+    users = tmp_path / "users.txt"
+    asyncmg.PasswordFile(users).set("ann", "right")
+    asyncmg.PasswordFile(users).set("bob", "also right")
+    with running("mqtt_broker", "--port", "0", "--users", str(users)) as (_, url):
+        asyncio.run(asyncio.wait_for(talk(url), 40))
+
+    async def come_unknown(url: str) -> None:
+        async with asyncmg.mqtt_connect(url) as mq:
+            assert await mq.publish("a", "b", qos=2) == 0x10  # nobody has subscribed
+
+    with running("mqtt_broker", "--port", "0") as (_, url):
+        asyncio.run(asyncio.wait_for(come_unknown(url), 40))
+
+
+@example
+def mqtt_gateway(tmp_path: Path) -> None:
+    async def talk(url: str) -> None:
+        async with (
+            asyncmg.ws_connect(url.replace("http", "ws", 1) + "/watch/house/%23") as watching,
+            asyncmg.mqtt_connect(url.replace("http", "mqtt", 1)) as mq,
+        ):
+            status, body = await asyncio.to_thread(fetch, f"{url}/topics/room/1/temperature", b"20")
+            assert (status, json.loads(body)) == (200, {"receivers": 1})
+            assert json.loads(await watching.recv()) == {"topic": "house/temperature", "text": "20.00"}
+            await mq.publish("room/2/temperature", "unknown")
+            await mq.publish("room/2/temperature", "23", qos=1)
+            assert json.loads(await watching.recv())["text"] == "21.50"
+            await mq.subscribe("house/+")
+            message = await anext(mq)
+            assert (message.text, message.retain) == ("21.50", True)
+        assert await asyncio.to_thread(fetch, f"{url}/topics/house/temperature") == (200, b"21.50")
+        for path, expected in (("topics/house/other", 404), ("topics/%23", 404), ("watch/a%23", 400), ("watch/a", 426)):
+            assert (await asyncio.to_thread(fetch, f"{url}/{path}"))[0] == expected, path
+        assert (await asyncio.to_thread(fetch, f"{url}/topics/a%2B", b"x"))[0] == 400
+        # Who still watches is told the end, and does not hold it up.
+        async with asyncmg.ws_connect(url.replace("http", "ws", 1) + "/watch/silent") as watching:
+            await asyncio.to_thread(program.stop)
+            with pytest.raises(asyncmg.ConnectionClosedOK):
+                await watching.recv()
+
+    with running("mqtt_gateway", "--port", "0") as (program, url):
+        asyncio.run(asyncio.wait_for(talk(url), 40))
+
+
+@example
+def mqtt_tiny_broker(tmp_path: Path) -> None:
+    async def talk(url: str) -> None:
+        async with (
+            asyncmg.mqtt_connect(url, version=4) as one,
+            asyncmg.mqtt_connect(url, version=5) as two,
+        ):
+            for client in (one, two):
+                assert await client.subscribe([("room/#", 2), ("a/+", 0), ("last", 0)]) == (0, 0, 0)
+                await client.unsubscribe("a/+")
+                assert await client.ping() < 20
+            for publisher in (one, two):
+                await publisher.publish("room/1", "warm", qos=2)
+                await publisher.publish("a/b", "nobody hears this", qos=1)
+                await publisher.publish("last", "end")
+                for client in (one, two):
+                    assert [(await anext(client)).text for _ in range(2)] == ["warm", "end"]
+
+    with running("mqtt_tiny_broker", "--port", "0") as (_, url):
+        asyncio.run(asyncio.wait_for(talk(url), 40))
+
+
+@example
 def unix_echo(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with running("unix_echo", path) as (_, url):
