@@ -320,7 +320,7 @@ allow_anonymous true
 persistence false
 log_type none
 set_tcp_nodelay true
-max_queued_messages 10000
+max_queued_messages 0
 user {user}
 listener {tcp} 127.0.0.1
 listener {tls} 127.0.0.1
