@@ -1,6 +1,6 @@
 """asyncmg: the Mongoose way of networking, native to asyncio.
 
-One event vocabulary (``MG_EV_*``) over HTTP, WebSocket, TCP, UDP, Unix sockets and TLS, read as
+One event vocabulary (``MG_EV_*``) over HTTP, WebSocket, MQTT, TCP, UDP, Unix sockets and TLS, read as
 ``async for ev, data in conn`` or handled by ``handler(conn, ev, data)``, plain or async. This module only re-exports;
 the folders below it are layers, and imports go one way: cli, websocket, manager, connection, verbs, protocols, codecs,
 transports, core.

@@ -25,7 +25,7 @@ from .protocols.base import BaseProtocol, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
 from .protocols.mqtt import MqttProtocol, MqttUser
-from .protocols.mqtt_events import MqttEvents, connect_packet
+from .protocols.mqtt_events import MqttEvents, connect_packet, limits_to_tell
 from .protocols.stream import StreamProtocol
 from .protocols.ws_opening import WsOpening
 from .protocols.ws_tunnel import WsTunnel
@@ -159,7 +159,7 @@ class Connectors(ABC):
             keepalive: seconds, 0 to 65535; 0: no pings.
             version: 4 (3.1.1) or 5.
             will: what the broker publishes when the connection ends without DISCONNECT.
-            properties: of the CONNECT, 5.0 only.
+            properties: of the CONNECT, 5.0 only. Receive maximum and maximum packet size are told without being named.
             tls: as in :meth:`connect`.
 
         Raises:
@@ -177,7 +177,7 @@ class Connectors(ABC):
             username=username or None,
             password=(password.encode() if isinstance(password, str) else password) or None,
             will=will,
-            properties=properties,
+            properties={**limits_to_tell(self.limits.mqtt, version), **properties},
         )
         return self.mqtt_open(
             url, lambda protocol: MqttEvents(protocol, packet, keepalive), version=version, handler=handler, tls=tls

@@ -20,7 +20,7 @@ from .broker.store import BrokerStore
 from .codecs import mqtt as m
 from .codecs.choice import http_codec
 from .codecs.http import Role
-from .codecs.mqtt_properties import NO_PROPERTIES, Properties, write_properties
+from .codecs.mqtt_properties import NO_PROPERTIES, Properties, write_properties, write_text
 from .codecs.mqtt_topics import filter_fault, topic_fault
 from .codecs.ws_handshake import WsOptions
 from .connection import Connection, Handler
@@ -44,6 +44,7 @@ from .urls import Url
 logger = logging.getLogger("asyncmg.mqtt")
 
 _DEFAULT_QUEUE = 1000  # messages that a subscription inside the program holds
+_MAX_MESSAGE = (256 << 20) - 4096  # bytes; what a remaining length can tell, but for what surrounds a message
 
 
 class MqttBroker:
@@ -104,6 +105,7 @@ class MqttBroker:
         self._broker = Broker(loop, manager.limits, hooks, store, manager.spawn, self._report)
         self._make_http = functools.partial(HttpProtocol, codec=http_codec())
         self._listeners: list[Listener] = []
+        self._inside: set[BrokerSubscription] = set()
         self._flush_is_due = False
         self._told: dict[str, str] = {}
         self._sys_interval = sys_interval
@@ -152,6 +154,8 @@ class MqttBroker:
         for link in tuple(self._broker.links):
             link.handle_shutdown()
         self._broker.close()
+        for subscription in tuple(self._inside):
+            subscription.close()
         if self._owns_manager:
             await self._manager.shutdown(timeout)
 
@@ -253,13 +257,15 @@ class MqttBroker:
             InvalidPacket: an argument that no PUBLISH can carry.
         """
         fault = topic_fault(topic)
-        if fault is not None or len(topic) > self._limits.mqtt.max_topic_length or "\0" in topic:
-            raise InvalidPacket(f"{fault.message if fault else 'not a topic name'}: {topic:.60}")
+        if fault is not None or len(write_text(topic)) - 2 > self._limits.mqtt.max_topic_length:
+            raise InvalidPacket(f"{fault.message if fault else 'too long'}: {topic:.60}")
         if qos not in (0, 1, 2):
             raise InvalidPacket(f"not a QoS: {qos}")
         raw = write_properties(properties, m.PUBLISH) if properties else b""
         data = payload.encode() if isinstance(payload, str) else bytes(memoryview(payload))
         message = Message(topic, data, qos, retain, raw)
+        if message.size > _MAX_MESSAGE:
+            raise InvalidPacket(f"a message of {message.size} bytes: no packet can carry it")
         message.start_expiry(self._loop.time())
         count = self._broker.publish(message)
         if self._broker.fan_out.messages and not self._flush_is_due:
@@ -274,19 +280,29 @@ class MqttBroker:
     def subscribe(self, topic_filter: str, *, max_queued: int = _DEFAULT_QUEUE) -> BrokerSubscription:
         """Subscribe inside the program: ``async for message in broker.subscribe("sensors/#")``.
 
+        The iteration ends with the broker. Whoever leaves it before ends the subscription by ``close()`` or ``with``.
+
         Args:
             topic_filter: may have wildcards; no ``$share``.
-            max_queued: messages held; above it the oldest is dropped.
+            max_queued: messages held, at least 1; above it the oldest is dropped.
 
         Raises:
             InvalidPacket: not a topic filter.
+            ValueError: ``max_queued``.
         """
         fault = filter_fault(topic_filter)
         if fault is not None or topic_filter.startswith("$share/"):
             raise InvalidPacket(
                 f"{fault.message if fault else 'shared subscription inside the program'}: {topic_filter}"
             )
-        return BrokerSubscription(self._broker, topic_filter, max_queued)
+        if max_queued < 1:
+            raise ValueError(f"max_queued must be at least 1, not {max_queued}")
+        subscription = BrokerSubscription(self._broker, topic_filter, max_queued, self._inside.discard)
+        if self._has_ended:
+            subscription.close()
+        else:
+            self._inside.add(subscription)
+        return subscription
 
     def retained(self, topic_filter: str = "#") -> list[MqttMessage]:
         """Return the retained messages whose topics match; those of $ topics need a filter that begins so."""
@@ -308,7 +324,12 @@ class MqttBroker:
 
         Args:
             reason_code: of the DISCONNECT that a client with MQTT 5 gets.
+
+        Raises:
+            InvalidPacket: not a reason code of a server's DISCONNECT.
         """
+        if reason_code not in m.REASON_CODES_OF[m.DISCONNECT, Role.SERVER]:
+            raise InvalidPacket(f"not a reason code of a server's DISCONNECT: {reason_code:#04x}")
         session = self._broker.sessions.get(client_id)
         link = session.link if session is not None else None
         if not isinstance(link, Link):
@@ -317,7 +338,7 @@ class MqttBroker:
         return True
 
     def _tell_statistics(self) -> None:
-        topics = {"$SYS/broker/version": f"asyncmg {version('asyncmg')}", **sys_topics(self.statistics())}
+        topics = {"$SYS/broker/version": _version(), **sys_topics(self.statistics())}
         for topic, text in topics.items():
             if self._told.get(topic) != text:
                 self._told[topic] = text
@@ -332,8 +353,11 @@ class BrokerSubscription:
         dropped: messages that nobody took in time.
     """
 
-    def __init__(self, broker: Broker, topic_filter: str, max_queued: int) -> None:
+    def __init__(
+        self, broker: Broker, topic_filter: str, max_queued: int, forget: Callable[[BrokerSubscription], None]
+    ) -> None:
         self._broker = broker
+        self._forget = forget
         self._topic_filter = topic_filter
         self._messages: deque[Message] = deque()
         self._max_queued = max_queued
@@ -359,6 +383,7 @@ class BrokerSubscription:
         if not self._is_closed:
             self._is_closed = True
             self._broker.routes.remove_receiver(self._topic_filter, self._receiver)
+            self._forget(self)
             self._wake()
 
     def __enter__(self) -> Self:
@@ -393,8 +418,13 @@ def is_mqtt_upgrade(message: HttpMessage) -> bool:
     """Whether a request asks for WebSocket with the subprotocol ``mqtt`` [MQTT-6.0.0-3]."""
     if (message.header("Upgrade") or "").lower() != "websocket":
         return False
-    offered = message.header("Sec-WebSocket-Protocol") or ""
-    return "mqtt" in [name.strip() for name in offered.split(",")]
+    fields = [value for name, value in message.headers() if name.lower() == "sec-websocket-protocol"]
+    return "mqtt" in [name.strip() for name in ",".join(fields).split(",")]
+
+
+@functools.cache
+def _version() -> str:
+    return f"asyncmg {version('asyncmg')}"
 
 
 def _as_mqtt(message: Message) -> MqttMessage:

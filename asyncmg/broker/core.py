@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from asyncmg.codecs import mqtt as m
 from asyncmg.limits import Limits
 
 from .fanout import FanOut
-from .hooks import Hooks, awaited, reason_code
-from .message import Message
+from .hooks import HOOK_ERRORS, Hooks, awaited, is_being_cancelled, reason_code
+from .message import Delivery, Message
 from .retained import RetainedMessages
-from .routes import Routes
+from .routes import Routes, SharedDelivery
 from .session import Session, SessionLink, Subscription
 from .store import BrokerStore
 
@@ -97,6 +97,8 @@ class Broker:
             session.store = store
             for subscription in tuple(session.subscriptions.values()):
                 self.routes.add(subscription)
+        for session in tuple(self.sessions.values()):
+            self._plan_will(session)
             self._plan_end(session)
 
     # -- messages ----------------------------------------------------------------------------------------------------
@@ -104,8 +106,8 @@ class Broker:
     def publish(self, message: Message, origin: Session | None = None) -> int:
         """Give a message to all who have subscribed to its topic; return how many those are."""
         route = self.routes.find(message.topic)
-        if message.retain and self.retained.set(message) and self.store is not None:
-            self.store.retained_changed(message)
+        if message.retain:
+            self._retain(message)
         targets = route.targets
         fan_out = self.fan_out
         count = len(targets)
@@ -140,13 +142,22 @@ class Broker:
                     self.report(exc)
         return count
 
+    def _retain(self, message: Message) -> None:
+        is_kept = self.retained.set(message)
+        if self.store is not None:
+            self.store.retained_changed(message if is_kept else Message(message.topic, b"", retain=True))
+
     def deliver(self, message: Message, target: Subscription) -> None:
         """Give a message to a session, with the QoS of its subscription at most."""
         session = target.session
         retain = message.retain and target.retain_as_published
         qos = message.qos if message.qos < target.qos else target.qos
         if qos:
-            if not session.deliver((message, qos, retain, target.identifiers), self.limits.mqtt):
+            delivery: Delivery = (message, qos, retain, target.identifiers)
+            if target.group is not None:
+                delivery = SharedDelivery(delivery)
+                delivery.group = target.group
+            if not session.deliver(delivery, self.limits.mqtt):
                 self.counters.dropped += 1
             return
         link = session.link
@@ -177,11 +188,11 @@ class Broker:
         try:
             answer = self.hooks.deliver(client, message)
             if not inspect.isawaitable(answer):
-                if reason_code(answer) == m.SUCCESS:
+                if reason_code(answer) == m.SUCCESS and self._is_known(session):
                     self.deliver(message, target)
                 return
-        except Exception as exc:
-            self.report(exc)
+        except HOOK_ERRORS as exc:
+            self.report_hook(exc)
             return
         self._checked[session] = deque()
         self.spawn(self._deliver_later(session, answer, message, target), f"asyncmg-mqtt-deliver-{session.client_id}")
@@ -195,21 +206,36 @@ class Broker:
                 try:
                     async with asyncio.timeout(self.limits.mqtt.authentication_timeout):
                         verdict = await awaited(answer)
-                    if reason_code(verdict) == m.SUCCESS:
+                    if reason_code(verdict) == m.SUCCESS and self._is_known(session):
                         self.deliver(message, target)
-                except Exception as exc:
-                    self.report(exc)
+                except HOOK_ERRORS as exc:
+                    if is_being_cancelled():
+                        raise
+                    self.report_hook(exc)
                 client = session.client
                 if not pending or client is None:
                     break
                 message, target = pending.popleft()
                 try:
                     answer = hook(client, message)
-                except Exception as exc:
-                    self.report(exc)
+                except HOOK_ERRORS as exc:
+                    self.report_hook(exc)
                     answer = False
         finally:
             del self._checked[session]
+
+    def _is_known(self, session: Session) -> bool:
+        """Whether a session has not ended while a hook was asked."""
+        return self.sessions.get(session.client_id) is session
+
+    def report_hook(self, error: BaseException) -> None:
+        """Report what a hook has raised."""
+        if isinstance(error, Exception):
+            self.report(error)
+        else:
+            failure = RuntimeError("a hook of the broker was cancelled, or waited for something that was")
+            failure.__cause__ = error
+            self.report(failure)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -261,15 +287,17 @@ class Broker:
             return
         session.link = None
         self.connected -= 1
-        will = session.will
-        if will is not None and not publishes_will:
-            will = session.will = None
-        delay = min(session.will_delay, session.expiry)
-        if will is not None and delay > 0:
-            session.will_timer = self.loop.call_later(delay, self._publish_will, session)
-        elif will is not None:
-            self._publish_will(session)
+        if not publishes_will:
+            session.will = None
+        self._plan_will(session)
         self._plan_end(session)
+
+    def _plan_will(self, session: Session) -> None:
+        delay = min(session.will_delay, session.expiry)
+        if session.will is not None and delay > 0:
+            session.will_timer = self.loop.call_later(delay, self._publish_will, session)
+        else:
+            self._publish_will(session)
 
     def _plan_end(self, session: Session) -> None:
         if session.expiry <= 0:
@@ -292,10 +320,25 @@ class Broker:
             del self.sessions[session.client_id]
         if session.link is None:
             self._publish_will(session)
-        session.flow.clear()
+        flow = session.flow
+        # With QoS 2 others must not get what is under way to this client [MQTT-4.8.2-5].
+        left = [item for item in flow.published.values() if item[1] == 1]
+        left += flow.waiting
+        flow.clear()
         session.queued_bytes = 0
         if self.store is not None:
             self.store.session_ended(session)
+        self._share_again(left)
+
+    def _share_again(self, deliveries: Iterable[Delivery]) -> None:
+        """Give what the member of a shared subscription has left behind to the others (section 4.8.2)."""
+        now = self.loop.time()
+        for delivery in deliveries:
+            message = delivery[0]
+            if isinstance(delivery, SharedDelivery) and not 0.0 < message.expires_at <= now:
+                chosen = delivery.group.choose(message.qos)
+                if chosen is not None:
+                    self._deliver_one(message, chosen)
 
     def granted_expiry(self, asked: int) -> float:
         """Return for how many seconds a session may live without a connection."""

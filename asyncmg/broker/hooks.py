@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from asyncmg.codecs import mqtt as m
 
 from .message import Message
 
-#: True: yes, False: not authorized (0x87); or a reason code. Or an awaitable of that.
+#: True: yes, False: not authorized (0x87); or a reason code, 0 or 0x80 and above. Or an awaitable of that.
 Verdict = bool | int
 Answer = Verdict | Awaitable[Verdict]
+
+#: What a hook may raise; CancelledError is that of something it has asked for its result.
+HOOK_ERRORS: Final = (Exception, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def reason_code(verdict: Verdict, refusal: int = m.NOT_AUTHORIZED) -> int:
 
     Raises:
         TypeError: it is neither a bool nor an int.
+        ValueError: it is a number that refuses nothing, such as a QoS.
     """
     if verdict is True:
         return m.SUCCESS
@@ -79,7 +84,20 @@ def reason_code(verdict: Verdict, refusal: int = m.NOT_AUTHORIZED) -> int:
         return refusal
     if not isinstance(verdict, int):
         raise TypeError(f"a hook returns a bool or a reason code, not {verdict!r:.60}")
+    if verdict != m.SUCCESS and not m.UNSPECIFIED_ERROR <= verdict <= 0xFF:
+        raise ValueError(f"a hook returns 0 or a reason code of 0x80 and above, not {verdict:#x}")
     return verdict
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody cancels this task itself, and not something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def refusal_for(kind: int, code: int) -> int:
+    """Return a reason code that this type of packet has: the code itself, or "not authorized"."""
+    return code if code in m.REASON_CODES[kind] else m.NOT_AUTHORIZED
 
 
 async def awaited(answer: Answer) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,16 +12,16 @@ from typing import Any, Final, cast
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.mqtt_encode import PINGRESP_BYTES, encode_ack, encode_auth, encode_suback, encode_unsuback
 from asyncmg.codecs.mqtt_properties import Fault, Property, refuse
-from asyncmg.codecs.mqtt_topics import filter_fault
-from asyncmg.errors import LimitExceeded
+from asyncmg.errors import ConnectionClosed, LimitExceeded
 from asyncmg.protocols.base import Pause
 from asyncmg.protocols.mqtt import MqttProtocol
 
 from .core import Broker
-from .hooks import BrokerClient, Verdict, reason_code
+from .hooks import HOOK_ERRORS, BrokerClient, Verdict, is_being_cancelled, reason_code, refusal_for
 from .message import Delivery, Message
 from .opening import Opening
-from .session import Session, Subscription
+from .session import Session
+from .subscribing import RetainedDelivery, ask_rest, subscribe
 
 _EXPIRY = Property.MESSAGE_EXPIRY_INTERVAL
 _METHOD = Property.AUTHENTICATION_METHOD
@@ -44,8 +45,8 @@ class Link:
     Attributes:
         protocol: the connection.
         output: its output.
-        session: of its client; None until CONNECT has been accepted, and when the connection is gone.
-        client: who it is; None as the session.
+        session: of its client; None until CONNECT has been accepted, and from when the connection begins to end.
+        client: who it is; None until CONNECT has been accepted.
         alias_maximum: how many topic aliases it is sent.
     """
 
@@ -79,7 +80,7 @@ class Link:
         self.version = 0
         self.is_plain = True  # it takes any packet, without aliases
         self._address: str | None = None  # counted
-        self._backlog: deque[tuple[Message, int, tuple[int, ...]]] | None = None  # retained messages to be sent
+        self._backlog: deque[RetainedDelivery] | None = None  # to be sent
         self._opening: Opening | None = None
         self._connect: m.Connect | None = None  # with an authentication method
         self._rate = broker.limits.mqtt.max_message_rate
@@ -103,8 +104,6 @@ class Link:
             count = broker.addresses[address] = broker.addresses.get(address, 0) + 1
             limit = broker.limits.mqtt.max_per_address
             if limit and count > limit:
-                self._status = _IS_OVER
-                self._release_address()
                 self.protocol.drain()
 
     def _release_address(self) -> None:
@@ -133,11 +132,16 @@ class Link:
         return len(packets) if self._status == _IS_OVER else handled
 
     def _handle_while_busy(self, packets: Sequence[m.Packet]) -> int:
-        """Whoever is asked in enhanced authentication waits for AUTH; everything else waits."""
-        if self._opening is None or packets[0].type != m.AUTH:
-            return 0
-        self._opening.handle_auth(cast(m.Auth, packets[0]))
-        return 1
+        """Whoever is asked in enhanced authentication may answer, or leave [MQTT-3.1.2-30]; everything else waits."""
+        packet = packets[0]
+        if self._opening is not None:
+            if packet.type == m.AUTH:
+                self._opening.handle_auth(cast(m.Auth, packet))
+                return 1
+            if packet.type == m.DISCONNECT and self.session is None:
+                self._handle_disconnect(cast(m.Disconnect, packet))
+                return len(packets)
+        return 0
 
     def handle_writable(self) -> None:
         session = self.session
@@ -145,13 +149,16 @@ class Link:
             self._send_backlog()
             session.pump(self._broker.loop.time())
 
-    def handle_lost(self, error: Exception | None) -> None:
-        broker = self._broker
-        broker.links.discard(self)
+    def handle_end(self) -> None:
+        """From now on the session is without a connection: what comes for it waits [MQTT-3.14.4-1]."""
         self._status = _IS_OVER
         if self._opening is not None:
             self._opening.cancel()
         self._leave()
+
+    def handle_lost(self, error: Exception | None) -> None:
+        self._broker.links.discard(self)
+        self.handle_end()
 
     def handle_shutdown(self) -> None:
         self.end(m.SERVER_SHUTTING_DOWN)
@@ -160,6 +167,7 @@ class Link:
         self._release_address()
         session, self.session = self.session, None
         if session is not None:
+            self._keep_backlog(session)
             self._broker.detach(session, self, publishes_will=self._wants_will)
             self._broker.fan_out.flush()
 
@@ -173,26 +181,34 @@ class Link:
         self.protocol.disconnect(reason_code)
 
     def _refuse(self, fault: Fault) -> None:
-        self._status = _IS_OVER
         self.protocol.refuse(refuse(fault, self.protocol.version))
 
-    def wait_for(self, answer: Awaitable[Any], then: Callable[[Any], None]) -> None:
-        """Handle no packet until a hook's answer is there. One that fails, or is late, ends the connection."""
-        self._status = _IS_BUSY
-        self._is_asking = True
-        self.protocol.sink.spawn(self._wait(answer, then), "asyncmg-mqtt-hook")
+    def wait_for(self, answer: Awaitable[Any], then: Callable[[Any], None], *, blocks: bool = True) -> None:
+        """Handle no packet until a hook's answer is there. One that fails, or is late, ends the connection.
 
-    async def _wait(self, answer: Awaitable[Any], then: Callable[[Any], None]) -> None:
+        Args:
+            blocks: False: packets are handled meanwhile.
+        """
+        if blocks:
+            self._status = _IS_BUSY
+            self._is_asking = True
+        self.protocol.sink.spawn(self._wait(answer, then, blocks), "asyncmg-mqtt-hook")
+
+    async def _wait(self, answer: Awaitable[Any], then: Callable[[Any], None], blocks: bool) -> None:
         protocol = self.protocol
         try:
             async with asyncio.timeout(self._broker.limits.mqtt.authentication_timeout):
                 outcome = await answer
-        except Exception as exc:
+        except HOOK_ERRORS as exc:
+            if is_being_cancelled():
+                protocol.drain()
+                raise
             self.fail(exc)
             return
         if self._status == _IS_OVER:
             return
-        self._is_asking = False
+        if blocks:
+            self._is_asking = False
         protocol.output.in_turn = True
         try:
             then(outcome)
@@ -201,14 +217,16 @@ class Link:
             self.fail(exc)
         finally:
             protocol.output.end_turn()
-        self._go_on()
+        if blocks:
+            self._go_on()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """A hook has failed: nobody gets in, or further, by that."""
-        self._broker.report(error)
+        if self._status == _IS_OVER and isinstance(error, ConnectionClosed | asyncio.CancelledError):
+            return  # it has waited for a client that is gone
+        self._broker.report_hook(error)
         if self._status == _IS_OVER:
             return
-        self._status = _IS_OVER
         if self.protocol.is_open:
             code = m.IMPLEMENTATION_ERROR
             self.protocol.disconnect(code if self.protocol.version == 5 else m.SUCCESS)
@@ -242,18 +260,19 @@ class Link:
 
     def end_refused(self, code: int) -> None:
         """Answer CONNECT with a refusal."""
-        self._status = _IS_OVER
         self._broker.counters.refused += 1
-        self.protocol.reject(code)
+        self.protocol.reject(refusal_for(m.CONNACK, code))
 
     def _handle_auth(self, packet: m.Auth) -> None:
         """Authenticate again (5.0 section 4.12.1), by the method of the CONNECT."""
         connect = self._connect
-        if connect is None or packet.reason_code != m.REAUTHENTICATE:
+        if self._opening is not None:
+            self._opening.handle_auth(packet)
+        elif connect is None or packet.reason_code != m.REAUTHENTICATE:
             self._refuse(UNASKED_AUTH)
-            return
-        self._opening = Opening(self._broker, self, connect)
-        self._opening.begin_again(packet)
+        else:
+            self._opening = Opening(self._broker, self, connect)
+            self._opening.begin_again(packet)
 
     def end_again(self, code: int) -> None:
         """The client has authenticated again, or failed to."""
@@ -262,7 +281,8 @@ class Link:
             assert opening is not None
             self.output.write(encode_auth(5, m.SUCCESS, opening.success(), self.protocol.role))
         else:
-            self._status = _IS_OVER
+            if opening is not None:
+                opening.cancel()
             known = code in m.REASON_CODES_OF[m.DISCONNECT, self.protocol.role]
             self.protocol.disconnect(code if known else m.NOT_AUTHORIZED)
 
@@ -277,7 +297,6 @@ class Link:
         expires_at = 0.0
         if properties:
             if (not packet.topic or b"#" in properties) and not self.protocol.resolve_alias(packet):
-                self._status = _IS_OVER
                 return
             properties = packet.raw_properties
             if b"\x02" in properties:
@@ -289,7 +308,8 @@ class Link:
             if packet.packet_id in unreleased:
                 self.output.write(encode_ack(self.version, m.PUBREC, packet.packet_id))
                 return
-            if len(unreleased) >= broker.limits.mqtt.receive_maximum:
+            # A client with 3.1.1 cannot be told the limit: it has the packet identifiers for one.
+            if len(unreleased) >= broker.limits.mqtt.receive_maximum and self.version == 5:
                 self._refuse(TOO_MANY_RECEIVED)
                 return
         if self._rate:
@@ -317,7 +337,7 @@ class Link:
                 self.wait_for(answer, finish)
             else:
                 finish(answer)
-        except Exception as exc:
+        except HOOK_ERRORS as exc:
             self.fail(exc)
 
     def _finish_publish(self, packet: m.Publish, message: Message, code: int) -> None:
@@ -336,7 +356,7 @@ class Link:
             if self.version == 4 or not code:
                 answer = b"\x40\x02" + number.to_bytes(2, "big")
             else:
-                answer = encode_ack(5, _PUBACK, number, code)
+                answer = encode_ack(5, _PUBACK, number, refusal_for(_PUBACK, code))
         else:
             if code < m.UNSPECIFIED_ERROR or self.version == 4:
                 session.unreleased[number] = None
@@ -345,7 +365,7 @@ class Link:
             if self.version == 4 or not code:
                 answer = b"\x50\x02" + number.to_bytes(2, "big")
             else:
-                answer = encode_ack(5, m.PUBREC, number, code)
+                answer = encode_ack(5, m.PUBREC, number, refusal_for(m.PUBREC, code))
         if broker.store is None:
             self.output.write(answer)
         else:
@@ -412,14 +432,14 @@ class Link:
         session = self.session
         if session is not None:
             session.dropped += 1
-        self._broker.counters.dropped += 1
-        limits = self._broker.limits
-        if limits.buffers.slow_client == "close":
+        broker = self._broker
+        broker.counters.dropped += 1
+        if broker.limits.buffers.slow_client == "close" and self._status != _IS_OVER:
             self._status = _IS_OVER
-            limit = f"slow_client={limits.buffers.slow_client!r}"
-            self.protocol.give_up(
-                LimitExceeded("the client does not take its messages", limit=limit, actual=_MAX_PLAIN)
+            error = LimitExceeded(
+                "the client does not take its messages", limit="slow_client='close'", actual=_MAX_PLAIN
             )
+            broker.loop.call_soon(self.protocol.give_up, error)  # not while a message is being given to all
 
     def send(self, number: int, delivery: Delivery, dup: bool) -> None:
         message, qos, retain, identifiers = delivery
@@ -439,29 +459,29 @@ class Link:
     ) -> None:
         """Send a packet that only this client gets."""
         protocol = self.protocol
-        now = self._broker.loop.time()
-        limit = protocol.peer_max_packet
-        if limit:
-            packet = message.encode(self.version, qos, retain, number, dup=dup, now=now, identifiers=identifiers)
-            if len(packet) > limit:  # as if it had been delivered [MQTT-3.1.2-25]
-                self._skip(number)
-                return
-        topic: str | None = None
-        alias = 0
-        if self.alias_maximum and len(message.topic) >= _MIN_ALIASED:
-            topic, alias = protocol.alias_for(message.topic, self.alias_maximum)
-        packet = message.encode(
+        encode = functools.partial(
+            message.encode,
             self.version,
             qos,
             retain,
             number,
             dup=dup,
-            now=now,
+            now=self._broker.loop.time(),
             identifiers=identifiers,
-            topic=topic,
-            alias=alias,
         )
-        self.output.write(packet)
+        limit = protocol.peer_max_packet
+        if self.alias_maximum and len(message.topic) >= _MIN_ALIASED:
+            topic, alias = protocol.alias_for(message.topic, self.alias_maximum)
+            packet = encode(topic=topic, alias=alias)
+            if topic and alias and 0 < limit < len(packet):  # it may go without what a new alias costs
+                protocol.forget_alias(topic)
+                packet = encode()
+        else:
+            packet = encode()
+        if 0 < limit < len(packet):  # as if it had been delivered [MQTT-3.1.2-25]
+            self._skip(number)
+        else:
+            self.output.write(packet)
 
     def _skip(self, number: int) -> None:
         self._broker.counters.dropped += 1
@@ -483,6 +503,8 @@ class Link:
             session.store.delivery_done(session, number)
         if flow.waiting or flow.repeats:
             session.pump(self._broker.loop.time())
+        elif self._backlog is not None:
+            self._send_backlog()
 
     def _handle_pubrec(self, packet: m.Ack) -> None:
         session = self.session
@@ -508,6 +530,8 @@ class Link:
             session.store.delivery_done(session, packet.packet_id)
         if session.flow.waiting or session.flow.repeats:
             session.pump(self._broker.loop.time())
+        elif self._backlog is not None:
+            self._send_backlog()
 
     # -- subscriptions -----------------------------------------------------------------------------------------------
 
@@ -524,65 +548,22 @@ class Link:
                 answer = hook(client, topic_filter, options & m.OPTION_QOS)
                 if inspect.isawaitable(answer):
                     self.wait_for(
-                        self._ask_rest(packet, codes, answer, place),
+                        ask_rest(hook, client, packet, codes, answer, place),
                         lambda codes: self._finish_subscribe(packet, codes),
                     )
                     return
                 codes.append(reason_code(answer))
-        except Exception as exc:
+        except HOOK_ERRORS as exc:
             self.fail(exc)
             return
         self._finish_subscribe(packet, codes)
 
-    async def _ask_rest(self, packet: m.Subscribe, codes: list[int], answer: Any, place: int) -> list[int]:
-        hook = self._broker.hooks.subscribe
-        assert hook is not None and self.client is not None
-        codes.append(reason_code(await answer))
-        for topic_filter, options in packet.filters[place + 1 :]:
-            verdict = hook(self.client, topic_filter, options & m.OPTION_QOS)
-            codes.append(reason_code(await verdict if inspect.isawaitable(verdict) else verdict))
-        return codes
-
     def _finish_subscribe(self, packet: m.Subscribe, verdicts: Sequence[int]) -> None:
-        session, broker = self.session, self._broker
+        session = self.session
         if session is None:
             return
-        value = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, ())
-        identifiers = tuple(cast(Sequence[int], value))
-        now = broker.loop.time()
-        codes = bytearray()
-        retained: list[tuple[Message, int, tuple[int, ...]]] = []
-        for (topic_filter, options), verdict in zip(packet.filters, verdicts, strict=True):
-            before = session.subscriptions.get(topic_filter)
-            if (
-                not verdict and filter_fault(topic_filter) is not None
-            ):  # a shared one of 3.1.1, which does not know them
-                verdict = m.TOPIC_FILTER_INVALID
-            if not verdict and before is None and len(session.subscriptions) >= broker.limits.mqtt.max_subscriptions:
-                verdict = m.QUOTA_EXCEEDED
-            if verdict:
-                broker.counters.unauthorized += 1
-                codes.append(m.UNSPECIFIED_ERROR if self.version == 4 else verdict)
-                continue
-            qos = options & m.OPTION_QOS
-            subscription = Subscription(
-                session,
-                topic_filter,
-                qos,
-                no_local=bool(options & m.OPTION_NO_LOCAL),
-                retain_as_published=bool(options & m.OPTION_RETAIN_AS_PUBLISHED),
-                retain_handling=(options & m.OPTION_RETAIN_HANDLING) >> 4,
-                identifiers=identifiers,
-            )
-            broker.routes.add(subscription)
-            codes.append(qos)
-            is_wanted = subscription.retain_handling == 0 or (subscription.retain_handling == 1 and before is None)
-            if is_wanted and not topic_filter.startswith("$share/"):
-                found = broker.retained.match(topic_filter, now)
-                retained += [(message, min(qos, message.qos), identifiers) for message in found]
-        if session.store is not None:
-            broker.store_changed(session)
-        self.output.write(encode_suback(self.version, packet.packet_id, bytes(codes)))
+        codes, retained = subscribe(self._broker, session, packet, verdicts, self.version)
+        self.output.write(encode_suback(self.version, packet.packet_id, codes))
         if retained:
             if self._backlog is None:
                 self._backlog = deque()
@@ -590,11 +571,17 @@ class Link:
             self._send_backlog()
 
     def _send_backlog(self) -> None:
-        """Send retained messages as the client takes them; those that have been replaced meanwhile it has got."""
+        """Send retained messages as the client takes them; those that have been replaced meanwhile it has got.
+
+        They do not go into the session's queue, which may not have room for all.
+        """
         backlog, session, broker = self._backlog, self.session, self._broker
         now = broker.loop.time()
         while backlog and session is not None and not self.output.is_paused:
-            message, qos, identifiers = backlog.popleft()
+            message, qos, identifiers = backlog[0]
+            if qos and not session.flow.is_free:
+                return
+            backlog.popleft()
             if broker.retained.get(message.topic, now) is not message:
                 continue
             if qos:
@@ -603,6 +590,14 @@ class Link:
                 self.send_plain(message, True, identifiers)
         if not backlog:
             self._backlog = None
+
+    def _keep_backlog(self, session: Session) -> None:
+        """The connection ends: retained messages that have not been sent are the session's, as far as it has room."""
+        backlog, self._backlog = self._backlog, None
+        if backlog and session.expiry > 0:
+            for message, qos, identifiers in backlog:
+                if qos:
+                    session.enqueue((message, qos, True, identifiers), self._broker.limits.mqtt)
 
     def _handle_unsubscribe(self, packet: m.Unsubscribe) -> None:
         session = self.session
@@ -629,6 +624,7 @@ class Link:
             expiry = packet.properties.get(_SESSION_EXPIRY)
             if isinstance(expiry, int):
                 session.expiry = self._broker.granted_expiry(expiry)
+                self._broker.store_changed(session)
             self._wants_will = packet.reason_code != m.SUCCESS
             self._leave()
         self.protocol.finish()

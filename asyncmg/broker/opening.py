@@ -14,7 +14,7 @@ from asyncmg.errors import ConnectionClosed
 from asyncmg.protocols.mqtt import MqttProtocol
 
 from .core import Broker
-from .hooks import BrokerClient, ConnectAttempt, Verdict, awaited, reason_code
+from .hooks import HOOK_ERRORS, BrokerClient, ConnectAttempt, Verdict, awaited, reason_code
 from .message import Message
 from .session import Session
 
@@ -36,7 +36,7 @@ class OpeningLink(Protocol):
     protocol: MqttProtocol
     client: BrokerClient | None
 
-    def wait_for(self, answer: Any, then: Any) -> None: ...
+    def wait_for(self, answer: Any, then: Any, *, blocks: bool = True) -> None: ...
 
     def begin(self, session: Session, client: BrokerClient, alias_maximum: int) -> None: ...
 
@@ -44,7 +44,7 @@ class OpeningLink(Protocol):
 
     def end_again(self, code: int) -> None: ...
 
-    def fail(self, error: Exception) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
 
 
 class Opening:
@@ -66,9 +66,8 @@ class Opening:
         self._answer: asyncio.Future[bytes] | None = None  # of the client, to a challenge
         protocol = link.protocol
         client_id = connect.client_id or f"auto-{secrets.token_hex(10)}"
-        self._client = BrokerClient(
-            client_id, connect.username, protocol.peername, connect.version, bool(protocol.is_tls)
-        )
+        is_tls = protocol.transport.get_extra_info("ssl_object") is not None  # also of one around WebSocket
+        self._client = BrokerClient(client_id, connect.username, protocol.peername, connect.version, is_tls)
 
     def begin(self) -> None:
         hook = self._broker.hooks.authenticate
@@ -85,7 +84,7 @@ class Opening:
                 self._link.wait_for(awaited(answer), self._decide)
             else:
                 self._decide(answer)
-        except Exception as exc:
+        except HOOK_ERRORS as exc:
             self._link.fail(exc)
 
     async def _challenge(self, data: bytes) -> bytes:
@@ -105,12 +104,14 @@ class Opening:
             self._answer = None
 
     def handle_auth(self, packet: m.Auth) -> None:
-        answer = self._answer
-        if answer is not None and not answer.done() and self._is_same_method(packet):
+        answer, link = self._answer, self._link
+        is_expected = answer is not None and not answer.done() and packet.reason_code == m.CONTINUE_AUTHENTICATION
+        if answer is not None and is_expected and self._is_same_method(packet):
             answer.set_result(cast(bytes, packet.properties.get(Property.AUTHENTICATION_DATA, b"")))
+        elif link.client is None:
+            link.end_refused(m.BAD_AUTHENTICATION_METHOD if is_expected else m.PROTOCOL_ERROR)
         else:
-            self.cancel()
-            self._link.end_refused(m.BAD_AUTHENTICATION_METHOD)
+            link.end_again(m.PROTOCOL_ERROR)  # [MQTT-4.12.1-1]: the method stays
 
     def begin_again(self, packet: m.Auth) -> None:
         """Ask the hook about a client that authenticates again."""
@@ -125,10 +126,11 @@ class Opening:
         try:
             answer = hook(attempt)
             if inspect.isawaitable(answer):
-                link.wait_for(awaited(answer), lambda verdict: link.end_again(reason_code(verdict)))
+                # The flow of other packets goes on meanwhile, by the authentication there was (section 4.12.1).
+                link.wait_for(awaited(answer), lambda verdict: link.end_again(reason_code(verdict)), blocks=False)
             else:
                 link.end_again(reason_code(answer))
-        except Exception as exc:
+        except HOOK_ERRORS as exc:
             link.fail(exc)
 
     def _is_same_method(self, packet: m.Auth) -> bool:
@@ -163,7 +165,7 @@ class Opening:
                 if inspect.isawaitable(answer):
                     link.wait_for(awaited(answer), self._decide_will)
                     return
-            except Exception as exc:
+            except HOOK_ERRORS as exc:
                 link.fail(exc)
                 return
             self._decide_will(answer)
@@ -175,7 +177,7 @@ class Opening:
         if code == m.SUCCESS:
             self._accept()
         else:
-            self._link.end_refused(code if code in m.REASON_CODES[m.CONNACK] else m.NOT_AUTHORIZED)
+            self._link.end_refused(code)
 
     def _accept(self) -> None:
         link, broker, connect, client = self._link, self._broker, self._connect, self._client

@@ -120,7 +120,7 @@ class PasswordFile:
         Raises:
             ValueError: a name that a line cannot hold.
         """
-        if "\n" in name or "\r" in name or name.startswith("#") or len(name.splitlines()) > 1:
+        if name.startswith("#") or (name and name.splitlines() != [name]):
             raise ValueError(f"not a user name for a password file: {name!r}")
         self._read()
         users = dict(self._users)

@@ -15,7 +15,6 @@ class RetainedMessages:
 
     Attributes:
         size: bytes of topics, payloads and properties.
-        refused: messages that were not kept because there were too many.
     """
 
     def __init__(self, limits: MqttLimits) -> None:
@@ -23,7 +22,6 @@ class RetainedMessages:
         self._messages: dict[str, Message] = {}
         self._names: TopicTree[str] = TopicTree()
         self.size = 0
-        self.refused = 0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -32,7 +30,11 @@ class RetainedMessages:
         return iter(tuple(self._messages.values()))
 
     def set(self, message: Message) -> bool:
-        """Keep a message in the place of its topic's; one without payload takes that away. False: there is no room."""
+        """Keep a message in the place of its topic's; one without payload takes that away.
+
+        Returns:
+            False: there is no room; the old one is gone all the same [MQTT-3.3.1-7 of 3.1.1].
+        """
         topic = message.topic
         before = self._messages.get(topic)
         if not message.payload:
@@ -42,7 +44,8 @@ class RetainedMessages:
         limits = self._limits
         size = self.size + message.size - (before.size if before is not None else 0)
         if (before is None and len(self._messages) >= limits.max_retained) or size > limits.max_retained_bytes:
-            self.refused += 1
+            if before is not None:
+                self._remove(before)
             return False
         if before is None:
             self._names.insert(topic, topic)

@@ -7,13 +7,19 @@ from typing import Final
 
 from asyncmg.codecs.mqtt_topics import TopicTree, split_share
 
-from .message import Message
-from .session import Session, Subscription
+from .message import Delivery, Message
+from .session import Session, Subscription, SubscriptionGroup
 
 #: Gets messages inside the program.
 Receiver = Callable[[Message], None]
 
 _MAX_REMEMBERED: Final = 4096  # topics
+
+
+class SharedDelivery(Delivery):
+    """What a member of a shared subscription is to get; when its session ends before, another one is."""
+
+    group: SubscriptionGroup
 
 
 class SharedGroup:
@@ -111,6 +117,7 @@ class Routes:
                 group = self._groups[name, topic_filter] = SharedGroup()
                 self._shared.insert(topic_filter, group)
             group.members[session] = subscription
+            subscription.group = group
         else:
             self._tree.insert(topic_filter, subscription)
         self._forget(topic_filter)

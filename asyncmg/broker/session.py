@@ -183,22 +183,30 @@ class Session:
         self.timer = self.will_timer = None
 
 
+class SubscriptionGroup(Protocol):
+    """The members of a shared subscription (:mod:`.routes`)."""
+
+    def choose(self, qos: int) -> Subscription | None:
+        """Return whose turn it is."""
+
+
 class Subscription:
     """A client's subscription, or what several of them that match a topic come to.
 
     Attributes:
         topic_filter: with ``$share``; "" of several.
         qos: granted.
-        no_local, retain_as_published, retain_handling: options (5.0 section 3.8.3.1).
+        no_local, retain_as_published: options (5.0 section 3.8.3.1).
         identifiers: none, one, or those of several.
+        group: of a shared one.
     """
 
     __slots__ = (
+        "group",
         "identifiers",
         "no_local",
         "qos",
         "retain_as_published",
-        "retain_handling",
         "session",
         "topic_filter",
     )
@@ -211,7 +219,6 @@ class Subscription:
         *,
         no_local: bool = False,
         retain_as_published: bool = False,
-        retain_handling: int = 0,
         identifiers: tuple[int, ...] = (),
     ) -> None:
         self.session = session
@@ -219,8 +226,8 @@ class Subscription:
         self.qos = qos
         self.no_local = no_local
         self.retain_as_published = retain_as_published
-        self.retain_handling = retain_handling
         self.identifiers = identifiers
+        self.group: SubscriptionGroup | None = None
 
     @property
     def is_plain(self) -> bool:

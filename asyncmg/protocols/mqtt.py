@@ -39,6 +39,7 @@ _ALIAS = Property.TOPIC_ALIAS
 
 _MAX_RUN: Final = 512  # packets handled per loop turn, then it is the others' turn
 _GRACE: Final = 1.5  # of the keep-alive interval: then the client is gone [MQTT-3.1.2-22]
+_MAX_UNSENT: Final = 1 << 20  # bytes of output that a client has not taken: above it its packets are not read
 
 UNKNOWN_ALIAS: Final = Fault("topic alias that has no topic", m.PROTOCOL_ERROR, "", "3.3.2.3.4")
 ALIAS_OVER_MAXIMUM: Final = Fault("topic alias over the maximum", m.TOPIC_ALIAS_INVALID, "", "3.3.2-9")
@@ -71,6 +72,9 @@ class MqttUser(Protocol):
 
     def handle_writable(self) -> None:
         """The peer takes our output again."""
+
+    def handle_end(self) -> None:
+        """The connection begins to end, whoever wants it: nothing more is to be sent. It may be told again."""
 
     def handle_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
@@ -145,7 +149,10 @@ class MqttProtocol(BaseProtocol):
 
     def _handle_late(self) -> None:
         limit = self.limits.mqtt.connect_timeout
-        what = "CONNECT" if self.state is _NEW else "CONNACK" if self.role is not _SERVER else "end of authentication"
+        if self.state is not _NEW and self.role is _SERVER:
+            self.give_up(DeadlineExceeded("CONNECT is not answered", limit="authentication_timeout"))
+            return
+        what = "CONNECT" if self.state is _NEW else "CONNACK"
         self.give_up(DeadlineExceeded(f"no {what} in {limit} s", limit="connect_timeout"))
 
     @property
@@ -187,6 +194,9 @@ class MqttProtocol(BaseProtocol):
             self._unread += tuple(packets)
         else:
             self._handle_packets(packets)
+        output = self.output
+        if output.is_paused and self.role is _SERVER and output.unsent > _MAX_UNSENT:
+            self.pause_reading(Pause.CONTENT)  # whoever asks and asks must take the answers
         if self.phase is not _PHASE_CLOSED:
             self.report_read(size)
 
@@ -220,6 +230,9 @@ class MqttProtocol(BaseProtocol):
         self.state = MQTT[self.state, "connect"]
         self.version = connect.version
         self.asked_keep_alive = connect.keep_alive
+        limits = self.limits.mqtt
+        wait = limits.connect_timeout + limits.authentication_timeout  # a hook that is too slow is told so before that
+        self.deadlines.set("connect", self.loop.time() + wait, self._handle_late)
         if connect.version == 5:
             limit = connect.properties.get(Property.MAXIMUM_PACKET_SIZE, 0)
             assert isinstance(limit, int)
@@ -239,6 +252,7 @@ class MqttProtocol(BaseProtocol):
             if self.peer_has_closed and self.phase is _PHASE_OPEN:
                 self.handle_eof()
             else:
+                self._heard_at = self.loop.time()  # what came meanwhile, if only a ping, has not been read yet
                 self.resume_reading(_BUSY)
 
     def resolve_alias(self, packet: m.Publish) -> bool:
@@ -307,6 +321,8 @@ class MqttProtocol(BaseProtocol):
             self.transport.begin_packets(self._codec.export)
         if self.role is not _SERVER:
             self.sink.switch_protocol(self)  # whoever waits until it is connected goes on
+        elif self._unread:
+            self.loop.call_soon(self.go_on)
         self.keep_alive = keep_alive
         if keep_alive:
             interval = keep_alive * _GRACE if self.role is _SERVER else keep_alive / 2
@@ -398,6 +414,11 @@ class MqttProtocol(BaseProtocol):
             alias = aliases[topic] = len(aliases) + 1
         return topic, alias
 
+    def forget_alias(self, topic: str) -> None:
+        """The packet that was to tell the newest alias is not sent."""
+        if self.sent_aliases is not None:
+            del self.sent_aliases[topic]
+
     def check_size(self, packet: bytes) -> bytes:
         """Return a packet that the peer takes.
 
@@ -424,18 +445,23 @@ class MqttProtocol(BaseProtocol):
             output.write(packet)
 
     def handle_writable(self) -> None:
+        self.resume_reading(Pause.CONTENT)
         self.user.handle_writable()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, cause: str) -> None:
         """Nothing more is sent behind what is collected; the connection ends when that has left."""
-        self.state = MQTT[self.state, cause]
+        self._leave(cause)
         self._unread = ()
         self.deadlines.clear("keep alive")
         self.deadlines.clear("ping")
         self.deadlines.clear("connect")
         super().drain()
+
+    def _leave(self, cause: str) -> None:
+        self.state = MQTT[self.state, cause]
+        self.user.handle_end()
 
     def refuse(self, error: ProtocolError | DeadlineExceeded, *, tells: bool = True) -> None:
         """The peer broke the protocol or a limit: tell it why, as far as its version can be told, and end.
@@ -449,7 +475,7 @@ class MqttProtocol(BaseProtocol):
             packet = self._farewell(error.wire_code or m.UNSPECIFIED_ERROR, str(error))
             if packet:
                 self.output.write(packet)
-        self.state = MQTT[self.state, "close"]
+        self._leave("close")
         self.deadlines.clear("keep alive")
 
         def fail() -> None:
@@ -479,8 +505,9 @@ class MqttProtocol(BaseProtocol):
             return encode_connack(4, False, 1) if code == m.UNSUPPORTED_VERSION else b""
         if version == 4:
             return encode_connack(4, False, return_code(4, code)) if code == m.CLIENT_IDENTIFIER_INVALID else b""
-        known = code in m.REASON_CODES[m.CONNACK]
-        return encode_connack(5, False, code if known else m.UNSPECIFIED_ERROR, reason)
+        code = code if code in m.REASON_CODES[m.CONNACK] else m.UNSPECIFIED_ERROR
+        packet = encode_connack(5, False, code, reason)
+        return encode_connack(5, False, code) if 0 < self.peer_max_packet < len(packet) else packet
 
     def disconnect(self, reason_code: int = m.SUCCESS, properties: Properties = NO_PROPERTIES) -> None:
         """Send DISCONNECT, as far as version and role have one, and end the connection behind it.
@@ -505,7 +532,7 @@ class MqttProtocol(BaseProtocol):
     def give_up(self, error: Exception) -> None:
         """The peer does not answer, or the session goes on elsewhere: end without a word."""
         if self.phase is not _PHASE_CLOSED:
-            self.state = MQTT[self.state, "close"]
+            self._leave("close")
             self.fail(error)
 
     def shutdown(self) -> None:
@@ -517,7 +544,7 @@ class MqttProtocol(BaseProtocol):
             self.disconnect()
         else:
             if self.phase is _PHASE_OPEN:
-                self.state = MQTT[self.state, "close"]
+                self._leave("close")
             super().drain()
 
     def handle_eof(self) -> None:
@@ -544,6 +571,9 @@ class _Nobody:
         return len(packets)
 
     def handle_writable(self) -> None:
+        """There is nobody."""
+
+    def handle_end(self) -> None:
         """There is nobody."""
 
     def handle_lost(self, error: Exception | None) -> None:

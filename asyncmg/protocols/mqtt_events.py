@@ -13,17 +13,19 @@ from typing import Any
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.http import Role
 from asyncmg.codecs.mqtt_encode import encode_ack, encode_connect
-from asyncmg.codecs.mqtt_properties import NO_PROPERTIES, Fault, Properties, Property, refuse
+from asyncmg.codecs.mqtt_properties import NO_PROPERTIES, Fault, Properties, Property, PropertyValue, refuse
 from asyncmg.dispatch import EventSink
 from asyncmg.errors import BusyError
 from asyncmg.events import MG_EV_MQTT_CMD, MG_EV_MQTT_MSG, MG_EV_MQTT_OPEN
+from asyncmg.limits import MqttLimits
 from asyncmg.mqtt_message import MqttMessage, MqttWill
 
 from .mqtt import MqttProtocol
 from .mqtt_flows import OutgoingFlow
 from .mqtt_states import MqttState
 
-_CLOSED = MqttState.CLOSED
+_OPENING, _CLOSED = MqttState.OPENING, MqttState.CLOSED
+_OF_OPENING = frozenset((m.CONNECT, m.AUTH, m.DISCONNECT))
 
 TOO_MANY_RECEIVED = Fault("more messages than receive maximum", m.RECEIVE_MAXIMUM_EXCEEDED, "", "3.3.4-9")
 
@@ -55,9 +57,12 @@ class MqttEvents:
 
     def handle_packets(self, packets: Sequence[m.Packet]) -> int:
         protocol = self._protocol
-        for packet in packets:
+        is_server = protocol.role is Role.SERVER
+        for place, packet in enumerate(packets):
             if protocol.state is _CLOSED:
                 break
+            if is_server and protocol.state is _OPENING and packet.type not in _OF_OPENING:
+                return place  # no answer may come before CONNACK, and none at all to whoever is refused [MQTT-3.2.0-1]
             if isinstance(packet, m.Publish):
                 self._handle_publish(packet)
                 continue
@@ -80,7 +85,7 @@ class MqttEvents:
         elif packet.qos == 2:
             unreleased, limit = self._unreleased, protocol.limits.mqtt.receive_maximum
             is_new = packet.packet_id not in unreleased
-            if is_new and len(unreleased) >= limit:
+            if is_new and len(unreleased) >= limit and protocol.version == 5:  # 3.1.1 has no way to tell it
                 protocol.refuse(refuse(TOO_MANY_RECEIVED, protocol.version))
                 return
             unreleased.add(packet.packet_id)
@@ -170,6 +175,9 @@ class MqttEvents:
     def handle_writable(self) -> None:
         """Nothing waits here."""
 
+    def handle_end(self) -> None:
+        """MG_EV_CLOSE will tell it."""
+
     def handle_lost(self, error: Exception | None) -> None:
         self.flow.clear()
         self._waiting.clear()
@@ -222,6 +230,13 @@ def connect_packet(
         will_properties,
         properties,
     )
+
+
+def limits_to_tell(limits: MqttLimits, version: int) -> dict[Property, PropertyValue]:
+    """Return the properties of CONNECT or CONNACK that tell what we take; 3.1.1 has none."""
+    if version != 5:
+        return {}
+    return {Property.RECEIVE_MAXIMUM: limits.receive_maximum, Property.MAXIMUM_PACKET_SIZE: limits.max_packet}
 
 
 def with_packet_id(packet: bytes, number: int) -> bytes:

@@ -146,22 +146,3 @@ class OutgoingFlow(Generic[D]):
         self.published.clear()
         self.released.clear()
         self.waiting = self.repeats = _NOTHING
-
-
-class IncomingFlow:
-    """Messages that a peer has sent and that are not done with.
-
-    Attributes:
-        unreleased: packet identifiers of QoS 2 whose PUBREL has not come: a PUBLISH with one of them is the same
-            message [MQTT-4.3.3-10].
-        unacknowledged: of QoS 1, taken in and not acknowledged yet.
-    """
-
-    __slots__ = ("unacknowledged", "unreleased")
-
-    def __init__(self) -> None:
-        self.unreleased: set[int] = set()
-        self.unacknowledged: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.unreleased) + len(self.unacknowledged)

@@ -129,6 +129,10 @@ class _TunnelledWs(WsProtocol):
 
     __slots__ = ()
 
+    def admit(self) -> bool:
+        """Its messages are pieces of a stream: none may be left out. The protocol inside deals with slow peers."""
+        return True
+
     def pause_writing(self) -> None:
         super().pause_writing()
         cast(WsTunnel, self.sink).pause_writing()

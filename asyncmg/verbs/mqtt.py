@@ -18,7 +18,7 @@ from asyncmg.codecs.mqtt_encode import (
 from asyncmg.codecs.mqtt_properties import NO_PROPERTIES, Properties
 from asyncmg.errors import ConnectionClosed, LocalProtocolError
 from asyncmg.protocols.mqtt import MqttProtocol
-from asyncmg.protocols.mqtt_events import MqttEvents
+from asyncmg.protocols.mqtt_events import MqttEvents, limits_to_tell
 
 
 class MqttVerbs:
@@ -121,6 +121,7 @@ class MqttVerbs:
 
         Args:
             reason_code: of 5.0; a client with 3.1.1 gets the return code that comes nearest.
+            properties: 5.0 only. Receive maximum and maximum packet size are told without being named here.
         """
         protocol, _ = self._mqtt(opening=True)
         if protocol.role is not Role.SERVER or protocol.is_open or not protocol.version:
@@ -128,7 +129,8 @@ class MqttVerbs:
         if reason_code:
             protocol.reject(reason_code, properties)
         else:
-            protocol.accept(session_present, properties, protocol.asked_keep_alive)
+            told = {**limits_to_tell(protocol.limits.mqtt, protocol.version), **properties}
+            protocol.accept(session_present, told, protocol.asked_keep_alive)
 
     def mqtt_suback(self, packet_id: int, reason_codes: Sequence[int], properties: Properties = NO_PROPERTIES) -> None:
         """Answer a SUBSCRIBE (section 3.9), with a reason code for each filter: the QoS granted, or 0x80 and above.

@@ -11,6 +11,7 @@ from asyncmg import (
     MG_EV_CLOSE,
     MG_EV_CONNECT,
     MG_EV_ERROR,
+    MG_EV_HTTP_HDRS,
     MG_EV_HTTP_MSG,
     MG_EV_MQTT_CMD,
     MG_EV_MQTT_MSG,
@@ -29,7 +30,7 @@ from asyncmg import (
     MqttWill,
 )
 from asyncmg.codecs import mqtt as m
-from asyncmg.codecs.mqtt_encode import encode_connack, encode_connect, encode_publish
+from asyncmg.codecs.mqtt_encode import encode_connack, encode_connect, encode_publish, encode_unsubscribe
 from asyncmg.codecs.mqtt_properties import InvalidPacket, Property
 
 from .conftest import Harness, RawPeer, eventually, soon
@@ -222,7 +223,7 @@ async def test_messages_above_the_receive_maximum_wait(harness: Harness) -> None
         manager = harness.manager(Log(), limits=Limits(mqtt=MqttLimits(max_queued=2)))
         conn = manager.mqtt_connect(fake.url, client_id="c", version=5)
         peer = await soon(fake.accepted.get())
-        await peer.read_exactly(16)
+        await peer.read_exactly(24)
         peer.send(encode_connack(5, False, 0, {Property.RECEIVE_MAXIMUM: 1, Property.MAXIMUM_PACKET_SIZE: 30}))
         await soon(conn.connected())
         numbers = [conn.mqtt_pub("a", b"%d" % number, 1) for number in range(3)]
@@ -243,7 +244,7 @@ async def test_a_broker_that_breaks_the_protocol(harness: Harness) -> None:
             manager = harness.manager(log)
             conn = manager.mqtt_connect(fake.url, client_id="c", version=5)
             peer = await soon(fake.accepted.get())
-            await peer.read_exactly(16)
+            await peer.read_exactly(24)
             peer.send(encode_connack(5, False, 0) + wrong)
             await eventually(lambda log=log: MG_EV_CLOSE in [ev for ev, _ in log.events])
             assert conn.is_ended and len(log.of(MG_EV_ERROR)) == 1
@@ -288,7 +289,8 @@ async def test_a_broker_made_of_events(harness: Harness, version: int) -> None:
     listener = harness.manager(broker).mqtt_listen("mqtt://127.0.0.1:0")
     peer = MqttPeer(await harness.peer(listener.port), version)
     connack = await peer.connect("c", username="u", password=b"p", will_topic="w", will_payload=b"x", keep_alive=9)
-    assert connack == m.Connack(False, 0)
+    told = {Property.RECEIVE_MAXIMUM: 100, Property.MAXIMUM_PACKET_SIZE: 1 << 20} if version == 5 else {}
+    assert connack == m.Connack(False, 0, told)
     connect = broker.connects[0]
     assert (connect.client_id, connect.username, connect.password) == ("c", "u", b"p")
     assert (connect.will_topic, connect.will_payload, connect.keep_alive) == ("w", b"x", 9)
@@ -447,6 +449,51 @@ async def test_three_protocols_on_one_port(harness: Harness) -> None:
         await asyncio.sleep(0.05)
         mqtt.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[:27])
         assert (await mqtt.message()).payload == b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[:27]
+
+
+async def test_an_async_handler_beside_mqtt(harness: Harness) -> None:
+    seen: list[str] = []
+
+    async def pages(conn: Connection, ev: int, data: Any) -> None:
+        if ev in (MG_EV_HTTP_HDRS, MG_EV_HTTP_MSG):
+            seen.append(data.uri)
+        if ev == MG_EV_HTTP_MSG:
+            await asyncio.sleep(0)
+            conn.reply(200, f"page {data.uri}")
+
+    async def session(conn: Connection) -> None:
+        """Takes its events itself: nobody could take MQTT's requests out of them."""
+
+    async with serving(harness) as served:
+        port = served.broker.listen("http://127.0.0.1:0", pages).port
+        http = await harness.peer(port)
+        http.send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await http.read_reply())[2] == b"page /a"
+        tunnel = await harness.peer(port)
+        await shake_hands(tunnel, "Sec-WebSocket-Protocol: mqtt")
+        tunnel.send(masked(WHOLE_BINARY, encode_connect(4, "t")))
+        assert (await read_frame(tunnel)).payload == CONNACK
+        assert seen == ["/a", "/a"]
+        with pytest.raises(TypeError, match="plain or async"):
+            served.broker.listen("http://127.0.0.1:0", session)
+
+
+async def test_acknowledgements_of_a_handler_fit_the_version(harness: Harness) -> None:
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_MQTT_CMD and data.cmd == m.CONNECT:
+            conn.mqtt_connack()
+        elif ev == MG_EV_MQTT_CMD and data.cmd == m.SUBSCRIBE:
+            conn.mqtt_suback(data.id, [1, m.NOT_AUTHORIZED])
+        elif ev == MG_EV_MQTT_CMD and data.cmd == m.UNSUBSCRIBE:
+            conn.mqtt_unsuback(data.id, [0, m.NO_SUBSCRIPTION_EXISTED])
+
+    listener = harness.manager(handler).mqtt_listen("mqtt://127.0.0.1:0")
+    for version, refused, gone in ((5, m.NOT_AUTHORIZED, [0, m.NO_SUBSCRIPTION_EXISTED]), (4, m.UNSPECIFIED_ERROR, [])):
+        peer = MqttPeer(await harness.peer(listener.port), version)
+        await peer.connect()
+        assert await peer.subscribe(("a", 1), ("b", 0)) == [1, refused]
+        peer.send(encode_unsubscribe(version, 7, ("a", "b")))
+        assert list((await peer.expect(m.Unsuback)).reason_codes) == gone
 
 
 async def test_nothing_at_all_on_a_shared_port(harness: Harness) -> None:
