@@ -135,7 +135,11 @@ class Output:
         """Flush at the end of this loop turn."""
         if not self.in_turn and not self._flush_is_due:
             self._flush_is_due = True
-            self._loop.call_soon(self._flush_later)
+            transport = self.transport
+            if type(transport) is NativeTransport and transport.backend.in_turn:
+                transport.backend.endings.append(self._flush_later)  # of many connections, in one submission
+            else:
+                self._loop.call_soon(self._flush_later)
 
     def _flush_later(self) -> None:
         self._flush_is_due = False

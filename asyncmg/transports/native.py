@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,6 +89,7 @@ class NativeBackend:
         "_turn_is_due",
         "batch",
         "bytes_offset",
+        "endings",
         "far",
         "in_turn",
         "loop",
@@ -110,6 +112,7 @@ class NativeBackend:
         self.pieces: list[bytes] = []
         self.far: list[object] = []
         self.bytes_offset = core.bytes_offset
+        self.endings: deque[Callable[[], None]] = deque()  # to be called when a turn has been handled
         self.queued = 0
         self._flush_is_due = False
         self._turn_is_due = False
@@ -168,6 +171,8 @@ class NativeBackend:
         self.in_turn = True
         try:
             self._dispatch(completions)
+            while self.endings:
+                self._end(self.endings.popleft())
         except BaseException:
             # A handler has raised SystemExit, or the like: what it has cut off is for the next turn.
             self._left = list(completions)
@@ -179,6 +184,13 @@ class NativeBackend:
             self._switch()
         self.flush()
         self._plan_turn()
+
+    def _end(self, callback: Callable[[], None]) -> None:
+        """Call back whoever waits for the end of the turn."""
+        try:
+            callback()
+        except Exception as exc:
+            self.loop.call_exception_handler({"message": "a protocol raised", "exception": exc})
 
     def _dispatch(self, completions: Iterator[tuple[Any, ...]]) -> None:
         sockets, arena = self._sockets, self._arena

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -46,6 +47,7 @@ class Engine(Protocol):
     Attributes:
         loop: the event loop.
         bytes_offset: where bytes lie, from their id() on.
+        endings: called when what has come in this turn is handled, before what was collected is handed over.
         batch: number of the submission that is being collected.
         polled: what it was when the engine was last polled.
         pieces: the submission, in pieces.
@@ -58,6 +60,7 @@ class Engine(Protocol):
     batch: int
     polled: int
     bytes_offset: int
+    endings: deque[Callable[[], None]]
     pieces: list[bytes]
     far: list[object]
     queued: int
