@@ -17,7 +17,7 @@ from asyncmg.protocols.base import Pause
 from asyncmg.protocols.mqtt import MqttProtocol
 
 from .core import Broker
-from .hooks import HOOK_ERRORS, BrokerClient, Verdict, is_being_cancelled, reason_code, refusal_for
+from .hooks import HOOK_ERRORS, Answer, BrokerClient, Verdict, is_being_cancelled, reason_code, refusal_for
 from .message import Delivery, Message
 from .opening import Opening
 from .session import Session
@@ -183,6 +183,17 @@ class Link:
     def _refuse(self, fault: Fault) -> None:
         self.protocol.refuse(refuse(fault, self.protocol.version))
 
+    def ask(self, hook: Callable[[], Answer], then: Callable[[Verdict], None], *, blocks: bool = True) -> None:
+        """Go on with a hook's answer, now or when it is there; see :meth:`wait_for`."""
+        try:
+            answer = hook()
+            if inspect.isawaitable(answer):
+                self.wait_for(answer, then, blocks=blocks)
+            else:
+                then(answer)
+        except HOOK_ERRORS as exc:
+            self.fail(exc)
+
     def wait_for(self, answer: Awaitable[Any], then: Callable[[Any], None], *, blocks: bool = True) -> None:
         """Handle no packet until a hook's answer is there. One that fails, or is late, ends the connection.
 
@@ -328,17 +339,10 @@ class Link:
         hook, client = self._broker.hooks.publish, self.client
         assert hook is not None and client is not None
 
-        def finish(verdict: Verdict) -> None:
-            self._finish_publish(packet, message, reason_code(verdict))
-
-        try:
-            answer = hook(client, message)
-            if inspect.isawaitable(answer):
-                self.wait_for(answer, finish)
-            else:
-                finish(answer)
-        except HOOK_ERRORS as exc:
-            self.fail(exc)
+        self.ask(
+            lambda: hook(client, message),
+            lambda verdict: self._finish_publish(packet, message, reason_code(verdict)),
+        )
 
     def _finish_publish(self, packet: m.Publish, message: Message, code: int) -> None:
         broker, session = self._broker, self.session

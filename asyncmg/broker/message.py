@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 from asyncmg.codecs import mqtt as m
-from asyncmg.codecs.mqtt_encode import encode_publish
+from asyncmg.codecs.mqtt_encode import encode_publish, publish_head, publish_prefix
 from asyncmg.codecs.mqtt_properties import (
     Properties,
     Property,
     PropertyValue,
     parse_properties,
     write_properties,
-    write_text,
-    write_variable,
 )
 
 _EXPIRY: Final = Property.MESSAGE_EXPIRY_INTERVAL
 _IDENTIFIER: Final = Property.SUBSCRIPTION_IDENTIFIER
 _ALIAS: Final = Property.TOPIC_ALIAS
-_MAX_REMEMBERED: Final = 256  # characters
-
-
-@lru_cache(1024)
-def _remembered_name(topic: str) -> bytes:
-    return write_text(topic)
-
-
-def _name(topic: str) -> bytes:
-    """Encode a topic that has been checked; short ones are remembered."""
-    return _remembered_name(topic) if len(topic) <= _MAX_REMEMBERED else write_text(topic)
-
-
-def _properties(raw: bytes) -> bytes:
-    return write_variable(len(raw)) + raw if raw else b"\0"
 
 
 class Message:
@@ -98,20 +80,12 @@ class Message:
         key = version + (qos << 4) + (8 if retain else 0)
         if key == self._key:
             return self._parts
-        head, content = _name(self.topic), self.payload
+        properties = self.properties if version == 5 else b""
         if qos:
-            if version == 5:
-                content = _properties(self.properties) + content
-            size = len(head) + 2 + len(content)
+            parts = publish_prefix(version, self.topic, self.payload, qos, retain, properties=properties)
         else:
-            if version == 5:
-                head += _properties(self.properties)
-            size = len(head) + len(content)
-        first = 0x30 | qos << 1 | (0x01 if retain else 0)
-        if size < 128:
-            parts = (bytes((first, size)) + head, content)
-        else:
-            parts = (bytes((first,)) + write_variable(size) + head, content)
+            head = publish_head(version, self.topic, len(self.payload), retain, properties)
+            parts = (head, self.payload)
         self._key, self._parts = key, parts
         return parts
 

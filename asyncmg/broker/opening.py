@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Protocol, cast
 
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.mqtt_encode import encode_auth
@@ -14,7 +14,7 @@ from asyncmg.errors import ConnectionClosed
 from asyncmg.protocols.mqtt import MqttProtocol
 
 from .core import Broker
-from .hooks import HOOK_ERRORS, BrokerClient, ConnectAttempt, Verdict, awaited, reason_code
+from .hooks import Answer, BrokerClient, ConnectAttempt, Verdict, reason_code
 from .message import Message
 from .session import Session
 
@@ -36,15 +36,13 @@ class OpeningLink(Protocol):
     protocol: MqttProtocol
     client: BrokerClient | None
 
-    def wait_for(self, answer: Any, then: Any, *, blocks: bool = True) -> None: ...
+    def ask(self, hook: Callable[[], Answer], then: Callable[[Verdict], None], *, blocks: bool = True) -> None: ...
 
     def begin(self, session: Session, client: BrokerClient, alias_maximum: int) -> None: ...
 
     def end_refused(self, code: int) -> None: ...
 
     def end_again(self, code: int) -> None: ...
-
-    def fail(self, error: BaseException) -> None: ...
 
 
 class Opening:
@@ -78,14 +76,7 @@ class Opening:
         attempt = self._attempt = ConnectAttempt(
             self._client, self._connect.password, self._connect, self._method, data, self._challenge
         )
-        try:
-            answer = hook(attempt)
-            if inspect.isawaitable(answer):
-                self._link.wait_for(awaited(answer), self._decide)
-            else:
-                self._decide(answer)
-        except HOOK_ERRORS as exc:
-            self._link.fail(exc)
+        self._link.ask(lambda: hook(attempt), self._decide)
 
     async def _challenge(self, data: bytes) -> bytes:
         """Send AUTH with data; return those of the client's answer. Cancelling it ends the connection."""
@@ -123,15 +114,8 @@ class Opening:
         data = cast(bytes, packet.properties.get(Property.AUTHENTICATION_DATA, b""))
         client = link.client or self._client
         attempt = self._attempt = ConnectAttempt(client, None, self._connect, self._method, data, self._challenge)
-        try:
-            answer = hook(attempt)
-            if inspect.isawaitable(answer):
-                # The flow of other packets goes on meanwhile, by the authentication there was (section 4.12.1).
-                link.wait_for(awaited(answer), lambda verdict: link.end_again(reason_code(verdict)), blocks=False)
-            else:
-                link.end_again(reason_code(answer))
-        except HOOK_ERRORS as exc:
-            link.fail(exc)
+        # The flow of other packets goes on meanwhile, by the authentication there was (section 4.12.1).
+        link.ask(lambda: hook(attempt), lambda verdict: link.end_again(reason_code(verdict)), blocks=False)
 
     def _is_same_method(self, packet: m.Auth) -> bool:
         return packet.properties.get(Property.AUTHENTICATION_METHOD) == self._method
@@ -158,17 +142,10 @@ class Opening:
         if code != m.SUCCESS:
             link.end_refused(code)
             return
-        if connect.will_topic is not None and broker.hooks.publish is not None:
+        hook = broker.hooks.publish
+        if connect.will_topic is not None and hook is not None:
             # A will is published when nobody can be asked any more.
-            try:
-                answer = broker.hooks.publish(client, _will_of(connect, client.client_id))
-                if inspect.isawaitable(answer):
-                    link.wait_for(awaited(answer), self._decide_will)
-                    return
-            except HOOK_ERRORS as exc:
-                link.fail(exc)
-                return
-            self._decide_will(answer)
+            link.ask(lambda: hook(client, _will_of(connect, client.client_id)), self._decide_will)
         else:
             self._accept()
 

@@ -78,7 +78,7 @@ class Session:
         expiry: seconds that it lives without a connection.
         link: its connection.
         will: what is published when the connection ends without DISCONNECT; ``will_delay`` in seconds.
-        timer: ends it, or publishes its will, while there is no connection.
+        timer, will_timer: end it, and publish its will, while there is no connection.
         queued_bytes: of messages that wait in ``flow``.
         dropped: messages that it did not get: its queue was full, or its client too slow.
     """

@@ -102,6 +102,17 @@ def _message_properties(version: int, topic: str, properties: bytes | Properties
     return write_variable(len(raw)) + raw
 
 
+def _name(topic: str) -> bytes:
+    return _write_topic_cached(topic) if len(topic) <= _MAX_CACHED else _write_topic(topic)
+
+
+def _middle(version: int, topic: str, properties: bytes | Properties) -> bytes:
+    """Like _message_properties(), soon when there are none."""
+    if properties or not topic or (version != 4 and version != 5):
+        return _message_properties(version, topic, properties)
+    return b"" if version == 4 else b"\0"
+
+
 def encode_publish(
     version: int,
     topic: str,
@@ -119,11 +130,8 @@ def encode_publish(
         packet_id: 1 to 65535; 0 with QoS 0.
         properties: as bytes, those of a PUBLISH that has been received (``raw_properties``), which are not checked.
     """
-    name = _write_topic_cached(topic) if len(topic) <= _MAX_CACHED else _write_topic(topic)
-    if properties or not topic or (version != 4 and version != 5):
-        middle = _message_properties(version, topic, properties)
-    else:
-        middle = b"" if version == 4 else b"\0"
+    name = _name(topic)
+    middle = _middle(version, topic, properties)
     if qos == 0:
         if dup or packet_id:
             raise InvalidPacket("QoS 0 has neither DUP nor a packet identifier")
@@ -153,12 +161,24 @@ def publish_prefix(
     """Encode a PUBLISH with QoS 1 or 2 for many receivers: what comes in front of the two bytes of its packet
     identifier, and what comes behind them.
     """
-    if qos not in (1, 2):
+    if qos != 1 and qos != 2:
         raise InvalidPacket(f"no QoS with packet identifiers: {qos}")
-    name = _write_topic(topic)
-    behind = _message_properties(version, topic, properties) + payload
+    name = _name(topic)
+    behind = _middle(version, topic, properties) + payload
     first = 0x30 | (0x08 if dup else 0) | qos << 1 | (0x01 if retain else 0)
-    return bytes((first,)) + write_variable(len(name) + 2 + len(behind)) + name, behind
+    return _first_bytes(first, len(name) + 2 + len(behind)) + name, behind
+
+
+def publish_head(
+    version: int, topic: str, size: int, retain: bool = False, properties: bytes | Properties = b""
+) -> bytes:
+    """Encode a PUBLISH with QoS 0 but for its payload, which has so many bytes."""
+    head = _name(topic) + _middle(version, topic, properties)
+    return _first_bytes(0x31 if retain else 0x30, len(head) + size) + head
+
+
+def _first_bytes(first: int, size: int) -> bytes:
+    return bytes((first, size)) if size < 128 else bytes((first,)) + write_variable(size)
 
 
 # -- the other packets -----------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class MqttProtocol(BaseProtocol):
     """One MQTT connection, in either role.
 
     Args:
-        user: see :class:`MqttUser`; given later by :meth:`set_user` when it needs the protocol object itself.
+        user: see :class:`MqttUser`; the attribute is set later when it needs the protocol object itself.
         version: of a client: 4 (3.1.1) or 5.
         codec: makes the object that reads packets; default: the native codec where there is one.
         sink, role, limits, loop, ...: see :class:`BaseProtocol`.
