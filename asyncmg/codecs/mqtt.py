@@ -114,10 +114,6 @@ REASON_CODES_OF: Final = {
 }
 
 
-#: The limits of a codec are the first ones of these, up to ``max_user_properties``; sizes are those of whole packets.
-MqttCodecLimits = MqttLimits
-
-
 # -- packets ---------------------------------------------------------------------------------------------------------
 
 
@@ -389,8 +385,9 @@ class MqttCodec(Protocol):
         """Make packets of what the engine has read: its records, and what their places are in."""
 
 
-#: Makes a codec: role (which side *we* are), limits, and the version: 0 for a server, that of its CONNECT for a client.
-MqttCodecFactory = Callable[[Role, MqttCodecLimits, int], MqttCodec]
+#: Makes a codec: role (which side *we* are), limits (it keeps those up to ``max_user_properties``), and the version: 0 for
+#: a server, that of its CONNECT for a client.
+MqttCodecFactory = Callable[[Role, MqttLimits, int], MqttCodec]
 
 
 def over_limit(what: str, name: str, value: int, actual: int, code: int) -> LimitExceeded:
@@ -404,20 +401,20 @@ def size_limit(kind: int) -> str:
     return "max_connect" if kind in (CONNECT, SUBSCRIBE, UNSUBSCRIBE) else "max_small"
 
 
-def too_large(limits: MqttCodecLimits, kind: int, actual: int) -> LimitExceeded:
+def too_large(limits: MqttLimits, kind: int, actual: int) -> LimitExceeded:
     name = size_limit(kind)
     return over_limit("packet", name, getattr(limits, name), actual, PACKET_TOO_LARGE)
 
 
-def topic_too_large(limits: MqttCodecLimits, size: int, code: int) -> LimitExceeded:
+def topic_too_large(limits: MqttLimits, size: int, code: int) -> LimitExceeded:
     return over_limit("topic", "max_topic_length", limits.max_topic_length, size, code)
 
 
-def topic_too_deep(limits: MqttCodecLimits, levels: int, code: int) -> LimitExceeded:
+def topic_too_deep(limits: MqttLimits, levels: int, code: int) -> LimitExceeded:
     return over_limit("depth of a topic", "max_topic_levels", limits.max_topic_levels, levels, code)
 
 
-def client_id_too_large(limits: MqttCodecLimits, size: int) -> LimitExceeded:
+def client_id_too_large(limits: MqttLimits, size: int) -> LimitExceeded:
     return over_limit("client identifier", "max_client_id", limits.max_client_id, size, CLIENT_IDENTIFIER_INVALID)
 
 

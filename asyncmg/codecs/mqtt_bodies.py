@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from asyncmg.limits import MqttLimits
+
 from . import mqtt as m
 from .http import Role
 from .mqtt_properties import (
@@ -43,7 +45,7 @@ class BodyReader:
 
     __slots__ = ("_keeps_session", "_limits", "_role", "version")
 
-    def __init__(self, role: Role, limits: m.MqttCodecLimits, version: int) -> None:
+    def __init__(self, role: Role, limits: MqttLimits, version: int) -> None:
         if role is Role.SERVER:
             version = 0
         elif version not in (4, 5):

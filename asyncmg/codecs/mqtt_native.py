@@ -28,6 +28,7 @@ from asyncmg.core.records import (
     mqtt_limits,
 )
 from asyncmg.errors import ProtocolError
+from asyncmg.limits import MqttLimits
 
 from . import mqtt as m
 from . import mqtt_properties as p
@@ -36,38 +37,38 @@ from .http import Role
 from .mqtt_bodies import BodyReader
 from .mqtt_properties import Fault, Properties, parse_properties, refuse
 
-_Limit = Callable[[m.MqttCodecLimits, int], ProtocolError]
+_Limit = Callable[[MqttLimits, int], ProtocolError]
 
 
-def _publish_too_large(limits: m.MqttCodecLimits, size: int) -> ProtocolError:
+def _publish_too_large(limits: MqttLimits, size: int) -> ProtocolError:
     return m.too_large(limits, m.PUBLISH, size)
 
 
-def _connect_too_large(limits: m.MqttCodecLimits, size: int) -> ProtocolError:
+def _connect_too_large(limits: MqttLimits, size: int) -> ProtocolError:
     return m.too_large(limits, m.CONNECT, size)
 
 
-def _small_too_large(limits: m.MqttCodecLimits, size: int) -> ProtocolError:
+def _small_too_large(limits: MqttLimits, size: int) -> ProtocolError:
     return m.too_large(limits, m.PUBACK, size)
 
 
-def _topic_too_large(limits: m.MqttCodecLimits, size: int) -> ProtocolError:
+def _topic_too_large(limits: MqttLimits, size: int) -> ProtocolError:
     return m.topic_too_large(limits, size, m.TOPIC_NAME_INVALID)
 
 
-def _filter_too_large(limits: m.MqttCodecLimits, size: int) -> ProtocolError:
+def _filter_too_large(limits: MqttLimits, size: int) -> ProtocolError:
     return m.topic_too_large(limits, size, m.TOPIC_FILTER_INVALID)
 
 
-def _topic_too_deep(limits: m.MqttCodecLimits, levels: int) -> ProtocolError:
+def _topic_too_deep(limits: MqttLimits, levels: int) -> ProtocolError:
     return m.topic_too_deep(limits, levels, m.TOPIC_NAME_INVALID)
 
 
-def _filter_too_deep(limits: m.MqttCodecLimits, levels: int) -> ProtocolError:
+def _filter_too_deep(limits: MqttLimits, levels: int) -> ProtocolError:
     return m.topic_too_deep(limits, levels, m.TOPIC_FILTER_INVALID)
 
 
-def _too_many_user_properties(limits: m.MqttCodecLimits, actual: int) -> ProtocolError:
+def _too_many_user_properties(limits: MqttLimits, actual: int) -> ProtocolError:
     return p.too_many_user_properties(limits.max_user_properties, actual)
 
 
@@ -150,7 +151,7 @@ ERRORS: Final[dict[str, Fault | dict[int, Fault] | _Limit]] = {
 _ERRORS = (m.RESERVED_TYPE, *ERRORS.values())  # by number
 
 
-def mqtt_error(number: int, value: int, limits: m.MqttCodecLimits, version: int) -> ProtocolError:
+def mqtt_error(number: int, value: int, limits: MqttLimits, version: int) -> ProtocolError:
     """Make the exception of an error of the core.
 
     Args:
@@ -244,7 +245,7 @@ class NativeMqttCodec(BodyReader):
 
     __slots__ = ("_body", "_header", "_is_open", "_is_over", "_is_plain", "_missing", "_spare", "_state", "error")
 
-    def __init__(self, role: Role, limits: m.MqttCodecLimits, version: int = 0) -> None:
+    def __init__(self, role: Role, limits: MqttLimits, version: int = 0) -> None:
         super().__init__(role, limits, version)
         self.error: ProtocolError | None = None
         self._header = b""  # the beginning of a fixed header

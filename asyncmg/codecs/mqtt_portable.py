@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from asyncmg.errors import ProtocolError, RemoteProtocolError
+from asyncmg.limits import MqttLimits
 
 from . import mqtt as m
 from .http import Role
@@ -97,7 +98,7 @@ class PortableMqttCodec(BodyReader):
         "error",
     )
 
-    def __init__(self, role: Role, limits: m.MqttCodecLimits, version: int = 0) -> None:
+    def __init__(self, role: Role, limits: MqttLimits, version: int = 0) -> None:
         super().__init__(role, limits, version)
         self.error: ProtocolError | None = None
         self._sizes = _sizes(limits)
@@ -249,6 +250,6 @@ class PortableMqttCodec(BodyReader):
 
 
 @cache
-def _sizes(limits: m.MqttCodecLimits) -> tuple[int, ...]:
+def _sizes(limits: MqttLimits) -> tuple[int, ...]:
     """Return the limit of each type of packet."""
     return tuple(getattr(limits, m.size_limit(kind)) for kind in range(16))

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 
 from asyncmg.codecs import mqtt
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodec, MqttCodecFactory, MqttCodecLimits, Packet
+from asyncmg.codecs.mqtt import MqttCodec, MqttCodecFactory, Packet
 from asyncmg.codecs.mqtt_native import NativeMqttCodec
 from asyncmg.codecs.mqtt_portable import PortableMqttCodec
 from asyncmg.codecs.mqtt_properties import Property
 from asyncmg.core import status
 from asyncmg.errors import ProtocolError
+from asyncmg.limits import MqttLimits
 from tests.codecs.vector_file import VECTORS
 
 #: The codecs that obey the contract in asyncmg/codecs/mqtt.py: every test of a codec runs on each of them.
@@ -72,7 +73,7 @@ class MqttVector:
     version: int = 5
     role: Role = Role.SERVER
     is_new: bool = False
-    limits: MqttCodecLimits = field(default_factory=MqttCodecLimits)
+    limits: MqttLimits = field(default_factory=MqttLimits)
     data: bytes = b""
     packets: list[Packet] = field(default_factory=list)
     code: int = 0
@@ -124,7 +125,7 @@ def _read_stanza(lines: list[str], version: int) -> MqttVector:
             assert value == "new"
             vector.is_new = True
         elif key == "limits":
-            vector.limits = MqttCodecLimits(**{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", value)})
+            vector.limits = MqttLimits(**{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", value)})
         elif key == "packet":
             vector.data += frame(int(value[:2], 16), assemble(value[2:], version))
         elif key == "in":

@@ -19,7 +19,7 @@ import asyncmg.core
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs import mqtt_native
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodecLimits, Packet, Publish
+from asyncmg.codecs.mqtt import Packet, Publish
 from asyncmg.codecs.mqtt_encode import encode_ack, encode_connack, encode_connect, encode_publish, encode_subscribe
 from asyncmg.codecs.mqtt_native import ERRORS, NativeMqttCodec, mqtt_error
 from asyncmg.codecs.mqtt_portable import PortableMqttCodec
@@ -38,6 +38,7 @@ from asyncmg.core.records import (
     mqtt_limits,
 )
 from asyncmg.errors import LimitExceeded
+from asyncmg.limits import MqttLimits
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import MQTT_CODECS, MqttVector, feed, greeting, make_codec, read_mqtt_vectors
 from tests.fuzz.fuzz_mqtt import encode, make_connect, make_packet
@@ -45,7 +46,7 @@ from tests.fuzz.fuzz_mqtt import encode, make_connect, make_packet
 CONNECT = encode_connect(5, "id")
 HELLO = encode_publish(5, "a/b", b"hello")
 MESSAGE = Publish("a/b", b"hello")
-LIMITS = MqttCodecLimits()
+LIMITS = MqttLimits()
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def core() -> Core:
     return found
 
 
-def server(data: bytes = CONNECT, limits: MqttCodecLimits = LIMITS) -> NativeMqttCodec:
+def server(data: bytes = CONNECT, limits: MqttLimits = LIMITS) -> NativeMqttCodec:
     codec = NativeMqttCodec(Role.SERVER, limits)
     assert len(codec.receive_data(data)) == 1
     return codec
@@ -68,7 +69,7 @@ def server(data: bytes = CONNECT, limits: MqttCodecLimits = LIMITS) -> NativeMqt
 class Reader:
     """amg_mqtt_read, bare."""
 
-    def __init__(self, core: Core, role: int = AMG_SERVER, limits: MqttCodecLimits = LIMITS, room: int = 8) -> None:
+    def __init__(self, core: Core, role: int = AMG_SERVER, limits: MqttLimits = LIMITS, room: int = 8) -> None:
         self.core = core
         self.limits = mqtt_limits(limits)
         self.state = ctypes.create_string_buffer(MQTT_STATE.size)
@@ -190,7 +191,7 @@ def test_errors_are_those_of_the_header() -> None:
 
 def test_limits_are_packed_once() -> None:
     assert MQTT_LIMITS.unpack(mqtt_limits(LIMITS)) == (1 << 20, 100_000, 10_000, 1024, 128, 256, 100, 0)
-    assert mqtt_limits(MqttCodecLimits()) is mqtt_limits(MqttCodecLimits())
+    assert mqtt_limits(MqttLimits()) is mqtt_limits(MqttLimits())
     high = replace(LIMITS, max_packet=2**70, max_topic_levels=2**32)
     assert MQTT_LIMITS.unpack(mqtt_limits(high))[0] == 2**32 - 1
 
@@ -318,7 +319,7 @@ def at_a_limit(name: str, size: int) -> bytes:
     return encode_publish(5, topic, b"") + encode_subscribe(5, 1, [(topic, 0)])
 
 
-LIMIT_NAMES = list(MqttCodecLimits.__slots__)
+LIMIT_NAMES = list(MqttLimits.__slots__)
 LIMIT_NAMES = LIMIT_NAMES[LIMIT_NAMES.index("max_packet") : LIMIT_NAMES.index("max_user_properties") + 1]
 
 

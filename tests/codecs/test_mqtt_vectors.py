@@ -11,9 +11,10 @@ import pytest
 
 from asyncmg.codecs import mqtt, mqtt_encode, mqtt_properties, mqtt_topics
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodec, MqttCodecLimits, Packet, Publish
+from asyncmg.codecs.mqtt import MqttCodec, Packet, Publish
 from asyncmg.codecs.mqtt_properties import Fault, Property
 from asyncmg.errors import InvalidPacket, LimitExceeded, LocalProtocolError, RemoteProtocolError
+from asyncmg.limits import MqttLimits
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import (
     MQTT_CODECS,
@@ -131,7 +132,7 @@ def test_every_fault_is_met() -> None:
 
 def test_every_limit_is_met() -> None:
     limits = {vector.rule for vector in VECTORS if vector.rule.startswith("max_")}
-    names = MqttCodecLimits.__slots__
+    names = MqttLimits.__slots__
     assert limits == set(names[names.index("max_packet") : names.index("max_user_properties") + 1])
 
 
@@ -140,7 +141,7 @@ def test_a_large_packet_in_small_pieces_takes_linear_time(name: str) -> None:
     """A byte at a time; what is kept stays below the limit, and no byte is handed out before its packet is whole."""
     size = 400_000
     data = b"\x30" + variable(size + 3) + b"\0\1a" + b"x" * size
-    codec = MQTT_CODECS[name](Role.SERVER, MqttCodecLimits(), 0)
+    codec = MQTT_CODECS[name](Role.SERVER, MqttLimits(), 0)
     codec.receive_data(greeting(Role.SERVER, 4))
     began = time.perf_counter()
     for number in range(len(data) - 1):
@@ -154,7 +155,7 @@ def test_a_large_packet_in_small_pieces_takes_linear_time(name: str) -> None:
 @pytest.mark.parametrize("name", MQTT_CODECS)
 def test_the_version_is_known_from_the_connect(name: str) -> None:
     for version in (4, 5):
-        codec = MQTT_CODECS[name](Role.SERVER, MqttCodecLimits(), 0)
+        codec = MQTT_CODECS[name](Role.SERVER, MqttLimits(), 0)
         data = greeting(Role.SERVER, version)
         codec.receive_data(data[:-1])
         assert codec.version == 0
@@ -165,7 +166,7 @@ def test_the_version_is_known_from_the_connect(name: str) -> None:
 @pytest.mark.parametrize("name", MQTT_CODECS)
 def test_a_client_knows_its_version(name: str) -> None:
     with pytest.raises(ValueError):
-        MQTT_CODECS[name](Role.CLIENT, MqttCodecLimits(), 0)
+        MQTT_CODECS[name](Role.CLIENT, MqttLimits(), 0)
 
 
 def test_properties_of_a_publish_are_parsed_on_demand() -> None:

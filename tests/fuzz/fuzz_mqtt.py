@@ -23,7 +23,7 @@ if __package__ in (None, ""):
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs import mqtt_encode as e
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodecLimits, Packet
+from asyncmg.codecs.mqtt import Packet
 from asyncmg.codecs.mqtt_properties import (
     IN_WILL,
     PAIR,
@@ -36,13 +36,14 @@ from asyncmg.codecs.mqtt_properties import (
     write_properties,
 )
 from asyncmg.errors import LimitExceeded, RemoteProtocolError
+from asyncmg.limits import MqttLimits
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import MQTT_CODECS, feed, greeting, read_mqtt_vectors
 
 CODES = {0x81, 0x82, 0x84, 0x85, 0x8F, 0x90, 0x94, 0x95, 0x97}
-LIMITS = [MqttCodecLimits()] * 4 + [
-    MqttCodecLimits(max_packet=60, max_connect=80, max_small=20),
-    MqttCodecLimits(max_topic_length=9, max_topic_levels=3, max_client_id=5, max_user_properties=1),
+LIMITS = [MqttLimits()] * 4 + [
+    MqttLimits(max_packet=60, max_connect=80, max_small=20),
+    MqttLimits(max_topic_length=9, max_topic_levels=3, max_client_id=5, max_user_properties=1),
 ]
 CORPUS: dict[tuple[Role, int], list[bytes]] = collections.defaultdict(list)
 for vector in read_mqtt_vectors():
@@ -275,7 +276,7 @@ def fault_of(case: Case, name: str, seen: collections.Counter[str]) -> str:
             return f"went in: {case.packets}, came out: {packets}"
     version = next((packet.version for packet in packets if isinstance(packet, m.Connect)), case.version)
     again = b"".join(encode(packet, version, case.sender) for packet in packets)
-    codec = MQTT_CODECS[name](case.role, MqttCodecLimits(), 0 if case.role is Role.SERVER else case.version)
+    codec = MQTT_CODECS[name](case.role, MqttLimits(), 0 if case.role is Role.SERVER else case.version)
     if codec.receive_data(again) != packets or codec.error is not None:
         return f"encoded once more: {codec.error}, {again.hex(' ')}"
     return ""

@@ -17,6 +17,7 @@ from asyncmg.codecs.http import Role
 from asyncmg.codecs.mqtt_encode import encode_ack, encode_connack, encode_publish, encode_suback, encode_unsuback
 from asyncmg.codecs.mqtt_portable import PortableMqttCodec
 from asyncmg.codecs.mqtt_properties import NO_PROPERTIES, Properties
+from asyncmg.limits import MqttLimits
 from asyncmg.mqtt_face import MqttClient
 from tests.protocols.conftest import TIMEOUT, eventually, pytest_asyncio_loop_factories, soon, variant
 
@@ -52,7 +53,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._codec = PortableMqttCodec(Role.SERVER, m.MqttCodecLimits())
+        self._codec = PortableMqttCodec(Role.SERVER, MqttLimits())
         self._packets: list[m.Packet] = []
         self.is_muted = False  # pings are not answered
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodecLimits, Publish
+from asyncmg.codecs.mqtt import Publish
 from asyncmg.codecs.mqtt_encode import encode_publish, publish_prefix
 from asyncmg.codecs.mqtt_properties import (
     MAX_VARIABLE,
@@ -23,6 +23,7 @@ from asyncmg.codecs.mqtt_properties import (
     write_variable,
 )
 from asyncmg.errors import InvalidPacket, LimitExceeded, RemoteProtocolError
+from asyncmg.limits import MqttLimits
 from tests.codecs.codec_list import one_by_one, split_at
 from tests.codecs.mqtt_vector_file import MQTT_CODECS, MqttVector, feed, frame, greeting, make_codec
 from tests.fuzz.fuzz_mqtt import CODES, LIMITS, encode, make_first, make_packet, make_properties
@@ -48,7 +49,7 @@ def opposite(role: Role) -> Role:
 @codecs
 @given(role=ROLES, version=VERSIONS, limits=st.sampled_from(LIMITS), greeted=st.booleans(), data=GARBAGE, cuts=CUTS)
 def test_where_garbage_is_split_does_not_matter(
-    name: str, role: Role, version: int, limits: MqttCodecLimits, greeted: bool, data: bytes, cuts: list[int]
+    name: str, role: Role, version: int, limits: MqttLimits, greeted: bool, data: bytes, cuts: list[int]
 ) -> None:
     if greeted:
         data = greeting(role, version) + data
@@ -69,7 +70,7 @@ def test_where_garbage_is_split_does_not_matter(
 @pytest.mark.skipif("native" not in MQTT_CODECS, reason="no C core")
 @given(role=ROLES, version=VERSIONS, limits=st.sampled_from(LIMITS), greeted=st.booleans(), data=GARBAGE, cuts=CUTS)
 def test_the_codecs_agree_about_garbage(
-    role: Role, version: int, limits: MqttCodecLimits, greeted: bool, data: bytes, cuts: list[int]
+    role: Role, version: int, limits: MqttLimits, greeted: bool, data: bytes, cuts: list[int]
 ) -> None:
     if greeted:
         data = greeting(role, version) + data
@@ -91,7 +92,7 @@ def test_packets_round_trip(name: str, role: Role, version: int, seed: int, cuts
     if version == 4 and sender is Role.SERVER:
         packets.pop()
     data = b"".join(encode(packet, version, sender) for packet in packets)
-    seen, error = feed(MQTT_CODECS[name](role, MqttCodecLimits(), version), split_at(data, cuts))
+    seen, error = feed(MQTT_CODECS[name](role, MqttLimits(), version), split_at(data, cuts))
     assert error is None
     assert seen == packets
 

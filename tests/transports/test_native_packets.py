@@ -13,10 +13,11 @@ import pytest
 
 from asyncmg.codecs import mqtt as m
 from asyncmg.codecs.http import Role
-from asyncmg.codecs.mqtt import MqttCodecLimits, Packet, Publish
+from asyncmg.codecs.mqtt import Packet, Publish
 from asyncmg.codecs.mqtt_encode import PINGREQ_BYTES, encode_ack, encode_connack, encode_connect, encode_publish
 from asyncmg.codecs.mqtt_native import NativeMqttCodec
 from asyncmg.codecs.mqtt_properties import Property
+from asyncmg.limits import MqttLimits
 from tests.fuzz.fuzz_mqtt import encode, make_first, make_packet
 from tests.transports.conftest import TIMEOUT, eventually
 
@@ -32,8 +33,8 @@ ACK = encode_ack(5, m.PUBACK, 9)
 class Reader(asyncio.Protocol):
     """Reads bytes with a codec, packets from when the first one has been read."""
 
-    def __init__(self, role: Role = Role.SERVER, limits: MqttCodecLimits | None = None) -> None:
-        self.codec = NativeMqttCodec(role, limits or MqttCodecLimits(), 5)
+    def __init__(self, role: Role = Role.SERVER, limits: MqttLimits | None = None) -> None:
+        self.codec = NativeMqttCodec(role, limits or MqttLimits(), 5)
         self.packets: list[Packet] = []
         self.calls: list[str] = []
         self.size = 0
@@ -148,7 +149,7 @@ async def test_one_packet_and_many(native: Any, peers: Any) -> None:
 async def test_every_type_alone_and_among_others(native: Any, peers: Any, data: bytes) -> None:
     for before in (0, 2):
         reader, peer = await connect_packets(native, peers)
-        other = NativeMqttCodec(Role.SERVER, MqttCodecLimits(), 0)
+        other = NativeMqttCodec(Role.SERVER, MqttLimits(), 0)
         other.receive_data(CONNECT)
         wire = HELLO * before + data
         expected = other.receive_data(wire)
@@ -226,7 +227,7 @@ async def test_what_came_in_the_turn_of_the_pause(native: Any, peers: Any) -> No
     reader, peer = await connect_packets(native, peers)
     transport = reader.transport
     arena = b"..." + HELLO + ACK + HELLO
-    codec = NativeMqttCodec(Role.SERVER, MqttCodecLimits(), 0)
+    codec = NativeMqttCodec(Role.SERVER, MqttLimits(), 0)
     codec.receive_data(CONNECT)
     transport.pause_reading()
     transport.handle_packets(iter([(0x30, 0, 0, 0, 0, 0, 0, 0)]), arena, 3, len(HELLO) + len(ACK))
@@ -315,7 +316,7 @@ async def test_agreement_with_the_codec(native: Any, peers: Any) -> None:
         if number % 3 == 0:
             place = chance.randrange(len(data))
             data = data[:place] + chance.randbytes(1) + data[place + 1 :]
-        codec = NativeMqttCodec(role, MqttCodecLimits(), 5)
+        codec = NativeMqttCodec(role, MqttLimits(), 5)
         expected = codec.receive_data(data)
         reader, peer = await connect(native, peers, Reader(role))
         cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.choice([0, 1, 5])))
