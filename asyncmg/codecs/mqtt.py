@@ -385,8 +385,8 @@ class MqttCodec(Protocol):
         """Make packets of what the engine has read: its records, and what their places are in."""
 
 
-#: Makes a codec: role (which side *we* are), limits (it keeps those up to ``max_user_properties``), and the version: 0 for
-#: a server, that of its CONNECT for a client.
+#: Makes a codec: role (which side *we* are), limits (it keeps those up to ``max_user_properties``), and the version:
+#: 0 for a server, that of its CONNECT for a client.
 MqttCodecFactory = Callable[[Role, MqttLimits, int], MqttCodec]
 
 
