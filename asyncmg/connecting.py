@@ -1,58 +1,68 @@
-"""The connecting half of Manager: ``connect``, ``http_connect``, ``ws_connect``, ``mqtt_connect``."""
+"""The connecting half of Manager: ``connect``, ``http_connect``, ``ws_connect``, ``mqtt_connect``, ``sntp_connect``."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import secrets
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from .codecs.choice import CodecFactory
 from .codecs.http import HeadersArgument, Role
 from .codecs.mqtt_properties import NO_PROPERTIES, Properties
 from .codecs.ws_deflate import Deflate
 from .codecs.ws_handshake import WsOptions
 from .connection import Connection, Handler
-from .dialing import dial, dial_datagram
+from .dialing import dial, dial_datagram, resolve_for
 from .dispatch import EventSink
 from .errors import InvalidUrl
 from .events import MG_EV_OPEN
-from .limits import Limits
-from .loop_host import LoopHost
+from .manager_parts import ManagerParts
 from .mqtt_message import MqttWill
 from .protocols.base import BaseProtocol, TlsArgument
 from .protocols.datagram import DatagramProtocol
-from .protocols.http import HttpProtocol
 from .protocols.mqtt import MqttProtocol, MqttUser
 from .protocols.mqtt_events import MqttEvents, connect_packet, limits_to_tell
-from .protocols.stream import StreamProtocol
+from .protocols.sntp import SntpClientProtocol
 from .protocols.ws_opening import WsOpening
 from .protocols.ws_tunnel import WsTunnel
 from .proxies import Proxy
-from .transports.backend import Backend
+from .resolver.service import Resolver, default_resolver
 from .urls import Url
 from .verbs.ws import deflate_of
 
 
-class Connectors(ABC):
+class Connectors(ManagerParts):
     """Mixed into Manager, which has the rest."""
 
-    limits: Limits
-    _connections: dict[int, Connection]
-    _http_codec: CodecFactory
+    _resolver: Resolver | None
+    _resolving: dict[int, asyncio.Task[None]]  # by connection: what its resolve() has begun
 
-    @abstractmethod
-    def _require_host(self) -> LoopHost: ...
+    @property
+    def resolver(self) -> Resolver:
+        """Who looks up names for this Manager."""
+        if self._resolver is None:
+            self._resolver = default_resolver()
+        return self._resolver
 
-    @abstractmethod
-    def _require_backend(self) -> Backend: ...
+    def begin_resolving(self, conn: Connection, url: Url) -> None:
+        """Look up the host of a URL for ``conn.resolve()``."""
+        host = self._require_host()
+        self.end_resolving(conn)
+        work = resolve_for(conn, url, self.limits.net, self.resolver)
+        task = host.call(lambda: self.spawn(work, f"asyncmg-resolve-{conn.id}"))
+        self._resolving[conn.id] = task
+        task.add_done_callback(lambda task: self._note_resolved(conn, task))
 
-    @abstractmethod
-    def _take_id(self) -> int: ...
+    def _note_resolved(self, conn: Connection, task: asyncio.Task[None]) -> None:
+        if self._resolving.get(conn.id) is task:
+            del self._resolving[conn.id]
 
-    @abstractmethod
-    def spawn(self, coro: Coroutine[Any, Any, Any], name: str) -> Any: ...
+    def end_resolving(self, conn: Connection) -> None:
+        """Cancel what ``conn.resolve()`` has begun."""
+        task = self._resolving.pop(conn.id, None)
+        if task is not None:
+            task.cancel()
 
     def connect(
         self, url: str, handler: Handler | None = None, *, http: bool | None = None, tls: TlsArgument | None = None
@@ -62,7 +72,7 @@ class Connectors(ABC):
         In asyncio ``async with manager.connect(url) as conn`` waits until it is connected.
 
         Args:
-            url: ``tcp udp http https ws wss`` with host and port, or ``unix:///path``. ``ws`` and ``wss`` are HTTP
+            url: ``tcp udp sntp http https ws wss`` with host and port, or ``unix:///path``. ``ws`` and ``wss`` are HTTP
                 here: see :meth:`ws_connect`; for ``mqtt`` and ``mqtts`` see :meth:`mqtt_connect`.
             handler: of this connection; default: the Manager's.
             http: speak HTTP; default: by the scheme.
@@ -76,6 +86,8 @@ class Connectors(ABC):
         parsed = Url.parse(url)
         if parsed.scheme == "udp":
             return host.call(lambda: self._connect_datagram(parsed, handler))
+        if parsed.scheme == "sntp":
+            return self.sntp_connect(url, handler)
         make, options = self._protocol_class(parsed, http)
         return host.call(lambda: self._connect_stream(parsed, handler, make, tls=tls, **options))
 
@@ -234,13 +246,27 @@ class Connectors(ABC):
             )
         )
 
-    def _protocol_class(self, url: Url, http: bool | None) -> tuple[type[BaseProtocol], dict[str, Any]]:
-        """Return the class of a connection's protocol objects, and what it takes beside what all take."""
-        if url.is_http if http is None else http:
-            return HttpProtocol, {"codec": self._http_codec}
-        if url.scheme in ("mqtt", "mqtts"):
-            raise InvalidUrl(f"for {url} call mqtt_connect() or mqtt_listen()")
-        return StreamProtocol, {}
+    def sntp_connect(self, url: str, handler: Handler | None = None) -> Connection:
+        """Ask a server for the time (SNTP, RFC 4330).
+
+        MG_EV_SNTP_TIME brings it, in milliseconds since 1970, corrected by half the round trip; then the connection
+        closes, unless :meth:`Connection.sntp_request` was called meanwhile. A server that does not answer, or does not
+        know the time, is told by MG_EV_ERROR.
+
+        For offset, delay and several servers see :func:`asyncmg.sntp_time`.
+
+        Args:
+            url: ``sntp://host`` or ``udp://host:port`` (default port 123).
+            handler: of this connection; default: the Manager's.
+
+        Raises:
+            InvalidUrl (a RuntimeError, too), ManagerClosed.
+        """
+        host = self._require_host()
+        parsed = Url.parse(url)
+        if parsed.scheme not in ("sntp", "udp"):
+            raise InvalidUrl(f"not a URL of an SNTP server: {url!r}")
+        return host.call(lambda: self._connect_datagram(parsed, handler, SntpClientProtocol))
 
     def _connect_stream(
         self,
@@ -263,14 +289,16 @@ class Connectors(ABC):
             server_name=url.host,
             **options,
         )
-        return self._begin(conn, protocol, dial(conn, protocol, url, self.limits.net, backend, proxy))
+        return self._begin(conn, protocol, dial(conn, protocol, url, self.limits.net, backend, self.resolver, proxy))
 
-    def _connect_datagram(self, url: Url, handler: Handler | None) -> Connection:
+    def _connect_datagram(
+        self, url: Url, handler: Handler | None, make: Callable[..., DatagramProtocol] = DatagramProtocol
+    ) -> Connection:
         loop = self._require_host().loop
         backend = self._require_backend()
         conn = Connection(self, self._take_id(), handler)  # type: ignore[arg-type]  # Manager is an Owner
-        protocol = DatagramProtocol(conn, is_client=True, limits=self.limits, loop=loop)
-        return self._begin(conn, protocol, dial_datagram(conn, protocol, url, self.limits.net, backend))
+        protocol = make(conn, is_client=True, limits=self.limits, loop=loop)
+        return self._begin(conn, protocol, dial_datagram(conn, protocol, url, self.limits.net, backend, self.resolver))
 
     def _begin(
         self, conn: Connection, protocol: BaseProtocol | DatagramProtocol, work: Coroutine[Any, Any, None]

@@ -25,8 +25,11 @@ from .limits import Limits
 from .protocols.base import BaseProtocol, Pause, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.stream import StreamProtocol
+from .urls import Url
 from .verbs.http import HttpVerbs
 from .verbs.mqtt import MqttVerbs
+from .verbs.resolve import ResolveVerbs
+from .verbs.sntp import SntpVerbs
 from .verbs.ws import WsVerbs
 
 #: ``handler(conn, ev, data)``, plain or async, or ``async handler(conn)`` that iterates the connection.
@@ -50,6 +53,10 @@ class Owner(Protocol):
 
     def hand_over(self, carrier: Carrier) -> None: ...
 
+    def begin_resolving(self, conn: Connection, url: Url) -> None: ...
+
+    def end_resolving(self, conn: Connection) -> None: ...
+
     def report(self, error: Exception, conn: Connection) -> None: ...
 
     def note_activity(self) -> None: ...
@@ -61,7 +68,7 @@ class Owner(Protocol):
 _NONE, _SYNC, _ASYNC, _SESSION = HandlerKind
 
 
-class Connection(HttpVerbs, WsVerbs, MqttVerbs):
+class Connection(HttpVerbs, WsVerbs, MqttVerbs, SntpVerbs, ResolveVerbs):
     """One connection: an accepted or outgoing stream, or a UDP socket.
 
     Made by Manager. Events go to the handler; without one, or once ``async for ev, data in conn`` has begun, they are
@@ -90,9 +97,12 @@ class Connection(HttpVerbs, WsVerbs, MqttVerbs):
         "_queue",
         "id",
         "protocol",
+        "resolved",
         "userdata",
         "wants",
     )
+
+    _owner: Owner
 
     def __init__(self, owner: Owner, conn_id: int, handler: Handler | None, *, queued: bool = False) -> None:
         self.id = conn_id
@@ -109,6 +119,7 @@ class Connection(HttpVerbs, WsVerbs, MqttVerbs):
         self._is_connected: asyncio.Future[None] | None = None
         self._error: Exception | None = None  # data of MG_EV_ERROR
         self._closed = False
+        self.resolved: Address | None = None  # what remote_addr is without a peer
 
     def __repr__(self) -> str:
         if self._closed:
@@ -449,8 +460,11 @@ class Connection(HttpVerbs, WsVerbs, MqttVerbs):
 
     @property
     def remote_addr(self) -> Address | None:
-        """The peer's address as ``(ip, port)``; of a UDP listener the sender of the current datagram."""
-        return None if self._closed else address_of(self.protocol.peername)
+        """The peer's address as ``(ip, port)``; of a UDP listener the sender of the current datagram.
+
+        Before there is a peer it is what MG_EV_RESOLVE has brought.
+        """
+        return None if self._closed else address_of(self.protocol.peername) or self.resolved
 
     @property
     def recv_len(self) -> int:

@@ -121,6 +121,28 @@ class ConnectFailed(AsyncmgError, OSError):
     """A connection could not be made: name resolution, TCP, Unix socket or TLS. The cause is chained."""
 
 
+class ResolveFailed(ConnectFailed):
+    """A name could not be looked up: the servers do not answer, or not with what can be used. The cause is chained.
+
+    Attributes:
+        name: what was looked up.
+        rcode: response code of the last server (RFC 1035 section 4.1.1); 0: there was none.
+    """
+
+    def __init__(self, message: str, *, name: str = "", rcode: int = 0) -> None:
+        super().__init__(message)
+        self.name = name
+        self.rcode = rcode
+
+
+class NameNotFound(ResolveFailed):
+    """The name does not exist (rcode 3), or has no records of the type (rcode 0)."""
+
+
+class ResolveTimeout(ResolveFailed, TimeoutError):
+    """No name server has answered in time."""
+
+
 class HandshakeFailed(ConnectFailed):
     """The server has not accepted a WebSocket handshake, or a proxy has not made the connection.
 
@@ -155,6 +177,30 @@ class MqttRefused(ProtocolError):
         self.code = code
         self.reason = reason
         self.server_reference = server_reference
+
+
+class SntpFailed(AsyncmgError, OSError):
+    """No server has told the time. What happened with the first one is chained.
+
+    Attributes:
+        failures: server -> what happened with it.
+    """
+
+    def __init__(self, message: str, failures: dict[str, Exception]) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+class KissOfDeath(RemoteProtocolError):
+    """An SNTP server asks to be left alone (RFC 5905 section 7.4).
+
+    Attributes:
+        code: ``DENY`` and ``RSTR``: do not ask it again; ``RATE``: not so often; others are about its clock.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"kiss-o'-death {code}", section="RFC 5905 section 7.4")
+        self.code = code
 
 
 class StoreFailed(AsyncmgError, OSError):

@@ -171,6 +171,42 @@ class MqttLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsLimits:
+    """Looking up names."""
+
+    timeout: float = 5.0  # one look-up in all
+    try_timeout: float = 2.0  # one server, asked once
+    max_tries: int = 3  # rounds through all servers
+    resolution_delay: float = 0.05  # RFC 8305 section 3: connecting, so long IPv4 addresses wait for IPv6 ones
+    max_cnames: int = 8  # from the name to the record
+    max_queries: int = 100  # under way at once; more wait
+    max_cached: int = 1000  # answers kept, good and bad; the one not used for longest goes first
+    max_ttl: float = 86_400.0  # for which an answer is kept at most
+    max_negative_ttl: float = 900.0  # for which is kept that there is none
+    mdns_timeout: float = 2.0  # names of .local: from the first question to giving up
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, zero_allowed=frozenset({"resolution_delay", "max_cached", "max_ttl", "max_negative_ttl"})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SntpLimits:
+    """Asking for the time, and telling it."""
+
+    try_timeout: float = 3.0  # one server, asked once
+    max_tries: int = 3  # of one server
+    retry_interval: float = 0.5  # before the second try; twice as long before each further one
+    max_addresses: int = 4  # of one name, asked at once
+    max_rate: float = 8.0  # server: requests per second of one address; behind that RATE once a second, else silence
+    max_clients: int = 10_000  # server: addresses whose rate is remembered
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """All limits of a Manager, in groups."""
 
@@ -180,6 +216,8 @@ class Limits:
     forms: FormLimits = field(default_factory=FormLimits)
     ws: WsLimits = field(default_factory=WsLimits)
     mqtt: MqttLimits = field(default_factory=MqttLimits)
+    dns: DnsLimits = field(default_factory=DnsLimits)
+    sntp: SntpLimits = field(default_factory=SntpLimits)
 
 
 DEFAULT_LIMITS = Limits()

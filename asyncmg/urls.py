@@ -18,6 +18,7 @@ _SCHEMES: dict[str, tuple[int | None, bool]] = {
     "wss": (443, True),
     "mqtt": (1883, False),
     "mqtts": (8883, True),
+    "sntp": (123, False),
     "unix": (None, False),
 }
 

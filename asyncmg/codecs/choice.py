@@ -3,8 +3,12 @@
 Nothing of the others is imported: a native install needs no h11 and no wsproto, a portable one no C core.
 
 The environment variable ``ASYNCMG_WS_CODEC`` selects the one for WebSocket: ``auto`` (default) as above, ``native``,
-``portable``, or ``wsproto``, which is slower and there to be compared with. ``ASYNCMG_MQTT_CODEC`` selects the one for
-MQTT: ``auto``, ``native`` or ``portable``.
+``portable``, or ``wsproto``, which is slower and there to be compared with. ``ASYNCMG_MQTT_CODEC``,
+``ASYNCMG_DNS_CODEC`` and ``ASYNCMG_SNTP_CODEC`` select those for MQTT, DNS and SNTP: ``auto``, ``native`` or
+``portable``.
+
+For SNTP ``auto`` is the portable one, with the C core too: it is the faster one. A packet is 48 bytes of one form, one
+call of ``struct``: SPEED_PORTABLE us in all, and SPEED_NATIVE us through the core (CPython 3.11).
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from typing import Literal, cast
 from asyncmg.core import CoreUnavailable, load, status
 from asyncmg.limits import HttpLimits
 
+from .dns import DnsReader
 from .http import HttpCodec, Role
 from .mqtt import MqttCodecFactory
+from .sntp import SntpReader
 from .ws import WsCodecFactory
 
 CodecFactory = Callable[[Role, HttpLimits], HttpCodec]
@@ -78,15 +84,58 @@ def mqtt_codec() -> MqttCodecFactory:
             core.
         ValueError: ``ASYNCMG_MQTT_CODEC`` has another value than ``auto``, ``native`` and ``portable``.
     """
-    name = os.environ.get("ASYNCMG_MQTT_CODEC") or "auto"
+    if _is_native("ASYNCMG_MQTT_CODEC"):
+        from .mqtt_native import NativeMqttCodec
+
+        return NativeMqttCodec
+    from .mqtt_portable import PortableMqttCodec
+
+    return PortableMqttCodec
+
+
+def dns_codec() -> DnsReader:
+    """Return what reads DNS messages.
+
+    Raises:
+        CoreUnavailable: ``ASYNCMG_DNS_CODEC`` is ``native``, or ``ASYNCMG_CORE`` is ``require``, and there is no C
+            core.
+        ValueError: ``ASYNCMG_DNS_CODEC`` has another value than ``auto``, ``native`` and ``portable``.
+    """
+    if _is_native("ASYNCMG_DNS_CODEC"):
+        from . import dns_native
+
+        return dns_native.read_message
+    from . import dns_portable
+
+    return dns_portable.read_message
+
+
+def sntp_codec() -> SntpReader:
+    """Return what reads SNTP packets.
+
+    Raises:
+        CoreUnavailable: ``ASYNCMG_SNTP_CODEC`` is ``native``, or ``ASYNCMG_CORE`` is ``require``, and there is no C
+            core.
+        ValueError: ``ASYNCMG_SNTP_CODEC`` has another value than ``auto``, ``native`` and ``portable``.
+    """
+    if _is_native("ASYNCMG_SNTP_CODEC", auto=False):
+        from . import sntp_native
+
+        return sntp_native.read_packet
+    from . import sntp_portable
+
+    return sntp_portable.read_packet
+
+
+def _is_native(variable: str, *, auto: bool = True) -> bool:
+    """Whether the native codec is taken; auto: whether ``auto`` takes it where the core loads."""
+    name = os.environ.get(variable) or "auto"
     if name not in ("auto", "native", "portable"):
-        raise ValueError(f"ASYNCMG_MQTT_CODEC must be 'auto', 'native' or 'portable', not {name!r}")
-    if name == "native" and load() is None:
-        raise CoreUnavailable(f"ASYNCMG_MQTT_CODEC=native, but there is no C core: {status().reason}")
-    if name == "portable" or load() is None:
-        from .mqtt_portable import PortableMqttCodec
-
-        return PortableMqttCodec
-    from .mqtt_native import NativeMqttCodec
-
-    return NativeMqttCodec
+        raise ValueError(f"{variable} must be 'auto', 'native' or 'portable', not {name!r}")
+    if name == "portable" or (name == "auto" and not auto):
+        return False
+    if load() is not None:
+        return True
+    if name == "native":
+        raise CoreUnavailable(f"{variable}=native, but there is no C core: {status().reason}")
+    return False

@@ -21,7 +21,8 @@ from asyncmg.errors import LocalProtocolError, RemoteProtocolError
 MAX_NAME: Final = 255  # bytes of a name on the wire (RFC 1035 section 2.3.4)
 MAX_LABEL: Final = 63
 MAX_POINTERS: Final = 127  # in one name: as many as it can have labels
-MAX_RECORDS: Final = 1000  # of one message; more is refused
+MAX_RECORDS: Final = 1000  # of one message, questions included; more is refused
+MAX_MESSAGE: Final = 65535  # bytes, whatever carries it (RFC 1035 section 4.2.2)
 UDP_SIZE: Final = 1232  # what we tell by EDNS that we take: no fragments on any path (RFC 9715)
 
 # Bits of the header (RFC 1035 section 4.1.1).
@@ -96,7 +97,7 @@ class SoaData(NamedTuple):
     minimum: int
 
     def __str__(self) -> str:
-        return " ".join(map(str, self))
+        return " ".join(str(value) for value in (self.primary or ".", self.mailbox or ".", *self[2:]))
 
 
 class TxtData(tuple[bytes, ...]):
@@ -256,8 +257,10 @@ def _split_escaped(raw: bytes, name: str) -> list[bytes]:
 
 def fold_name(name: str) -> str:
     """Return a name so that equal ones are equal strings: ASCII letters in lower case (RFC 4343), no dot at the end."""
-    if name.endswith(".") and not name.endswith("\\."):
-        name = name[:-1]
+    if name.endswith("."):
+        rest = name[:-1]
+        if (len(rest) - len(rest.rstrip("\\"))) % 2 == 0:  # otherwise the dot belongs to the label
+            name = rest
     return name.translate(_LOWER)
 
 
@@ -266,7 +269,33 @@ def same_name(one: str, other: str) -> bool:
     return fold_name(one) == fold_name(other)
 
 
+def show_address(packed: bytes) -> str:
+    """Return the address that 4 or 16 bytes stand for as text (RFC 5952).
+
+    An IPv4-mapped one is ``::ffff:192.0.2.1`` (section 5), as Python's ipaddress has it only since 3.13.
+    """
+    if len(packed) == 4:
+        return ".".join(map(str, packed))
+    address = ipaddress.IPv6Address(packed)
+    mapped = address.ipv4_mapped
+    return str(address) if mapped is None else f"::ffff:{mapped}"
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
+
+
+# What the data of a record may be, other than bytes as they are.
+_DATA: Final[dict[int, type]] = {
+    RecordType.A: str,
+    RecordType.AAAA: str,
+    RecordType.NS: str,
+    RecordType.CNAME: str,
+    RecordType.PTR: str,
+    RecordType.MX: MxData,
+    RecordType.TXT: TxtData,
+    RecordType.SRV: SrvData,
+    RecordType.SOA: SoaData,
+}
 
 
 class _Writer:
@@ -303,7 +332,12 @@ class _Writer:
         data = record.data
         if isinstance(data, bytes):
             self.data += data
-        elif isinstance(data, TxtData):
+            return
+        if record.class_ & ~TOP_BIT != IN or not isinstance(data, _DATA.get(record.type, bytes)):
+            raise LocalProtocolError(
+                f"{type(data).__name__} is no data of a record of type {record.type:d} and class {record.class_}"
+            )
+        if isinstance(data, TxtData):
             for item in data or (b"",):
                 self.data += bytes((len(item),)) + item
         elif isinstance(data, MxData):
@@ -316,8 +350,10 @@ class _Writer:
             self.name(data.primary)
             self.name(data.mailbox)
             self.data += _SOA.pack(*data[2:])
-        elif record.type in (RecordType.A, RecordType.AAAA):
-            self.data += ipaddress.ip_address(data).packed
+        elif record.type == RecordType.A:
+            self.data += ipaddress.IPv4Address(data).packed
+        elif record.type == RecordType.AAAA:
+            self.data += ipaddress.IPv6Address(data).packed
         else:
             self.name(data)
 
@@ -326,7 +362,8 @@ def write_message(message: DnsMessage) -> bytes:
     """Write a message.
 
     Raises:
-        LocalProtocolError: a name or a value in it cannot be written.
+        LocalProtocolError: a name or a value in it cannot be written, a record's data is not that of its type and
+            class, or the message would have more than 65535 bytes.
     """
     writer = _Writer()
     sections = (message.answers, message.authorities, message.additionals)
@@ -342,6 +379,8 @@ def write_message(message: DnsMessage) -> bytes:
         raise
     except (ValueError, OverflowError, ArithmeticError, struct.error) as exc:
         raise LocalProtocolError(f"DNS message cannot be written: {exc}") from exc
+    if len(writer.data) > MAX_MESSAGE:
+        raise LocalProtocolError(f"DNS message of {len(writer.data)} bytes: {MAX_MESSAGE} are the most")
     return bytes(writer.data)
 
 

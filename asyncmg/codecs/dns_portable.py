@@ -1,12 +1,12 @@
 """The portable DNS codec (RFC 1035 section 4): a reader of messages in Python alone.
 
 A compression pointer may lead only to a place before the name in which it stands, each further one to a place before
-that, and there are no more of them than labels: no message makes the reader go in circles, or for long.
+that, and there are no more of them than labels; and no way is gone twice: no message makes the reader go in circles, or
+for long.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from struct import Struct
 from typing import Final
 
@@ -27,6 +27,7 @@ from .dns import (
     SrvData,
     TxtData,
     refuse,
+    show_address,
     show_label,
 )
 
@@ -51,9 +52,10 @@ def read_message(data: bytes) -> DnsMessage:
     if sum(counts) > MAX_RECORDS:
         raise refuse(dns.TOO_MANY)
     at = HEADER.size
+    names = _Names(data)
     questions = []
     for _ in range(counts[0]):
-        name, at = _read_name(data, at)
+        name, at = names.read(at)
         if at + 4 > len(data):
             raise refuse(dns.TRUNCATED_MESSAGE)
         questions.append(
@@ -64,7 +66,7 @@ def read_message(data: bytes) -> DnsMessage:
     for count in counts[1:]:
         section = []
         for _ in range(count):
-            record, at = _read_record(data, at)
+            record, at = _read_record(names, data, at)
             section.append(record)
         sections.append(section)
     if at != len(data):
@@ -72,8 +74,8 @@ def read_message(data: bytes) -> DnsMessage:
     return DnsMessage(number, flags, questions, *sections)
 
 
-def _read_record(data: bytes, at: int) -> tuple[DnsRecord, int]:
-    name, at = _read_name(data, at)
+def _read_record(names: _Names, data: bytes, at: int) -> tuple[DnsRecord, int]:
+    name, at = names.read(at)
     if at + _FIXED.size > len(data):
         raise refuse(dns.TRUNCATED_MESSAGE)
     kind, class_, ttl, size = _FIXED.unpack_from(data, at)
@@ -83,22 +85,24 @@ def _read_record(data: bytes, at: int) -> tuple[DnsRecord, int]:
         raise refuse(dns.TRUNCATED_MESSAGE)
     if ttl > 0x7FFFFFFF and kind != RecordType.OPT:
         ttl = 0  # RFC 2181 section 8
-    content = _read_data(data, at, end, kind) if class_ & ~dns.TOP_BIT == IN else data[at:end]
+    content = _read_data(names, data, at, end, kind) if class_ & ~dns.TOP_BIT == IN else data[at:end]
     return DnsRecord(name, kind, content, ttl, class_), end
 
 
-def _read_data(data: bytes, at: int, end: int, kind: int) -> RecordData:
+def _read_data(names: _Names, data: bytes, at: int, end: int, kind: int) -> RecordData:
     """Read what a record holds; names in it may point to what is before it, and must end where it ends."""
     result: RecordData
     if kind in (_A, _AAAA):
         if end - at != (4 if kind == _A else 16):
             raise refuse(dns.DATA_SIZE)
-        return str(ipaddress.ip_address(data[at:end]))
+        return show_address(data[at:end])
     if kind in _NAMES:
-        result, at = _read_name(data, at)
+        result, at = names.read(at)
     elif kind == _MX:
+        if end - at < 2:
+            raise refuse(dns.DATA_SIZE)
         preference = int.from_bytes(data[at : at + 2], "big")
-        exchange, at = _read_name(data, at + 2)
+        exchange, at = names.read(at + 2)
         result = MxData(preference, exchange)
     elif kind == _TXT:
         return _read_strings(data, at, end)
@@ -106,11 +110,11 @@ def _read_data(data: bytes, at: int, end: int, kind: int) -> RecordData:
         if end - at < _SRV.size:
             raise refuse(dns.DATA_SIZE)
         priority, weight, port = _SRV.unpack_from(data, at)
-        target, at = _read_name(data, at + _SRV.size)
+        target, at = names.read(at + _SRV.size)
         result = SrvData(priority, weight, port, target)
     elif kind == _SOA_TYPE:
-        primary, at = _read_name(data, at)
-        mailbox, at = _read_name(data, at)
+        primary, at = names.read(at)
+        mailbox, at = names.read(at)
         if end - at != _SOA.size:
             raise refuse(dns.DATA_SIZE)
         return SoaData(primary, mailbox, *_SOA.unpack_from(data, at))
@@ -134,36 +138,63 @@ def _read_strings(data: bytes, at: int, end: int) -> TxtData:
     return TxtData(strings)
 
 
-def _read_name(data: bytes, at: int) -> tuple[str, int]:
-    """Read the name that begins at a place; return it, and the place behind it."""
-    labels: list[str] = []
-    size = 1
-    begin = at  # a pointer must lead to a place before this
-    behind = -1  # of the name, once a pointer has been followed
-    hops = 0
-    while True:
-        if at >= len(data):
-            raise refuse(dns.TRUNCATED_MESSAGE)
-        length = data[at]
-        if length == 0:
-            return ".".join(labels), (at + 1 if behind < 0 else behind)
-        if length < 64:
-            if at + 1 + length > len(data):
+#: Of a name's labels: those from a place in it on, how many bytes they have there, and how many pointers lie behind.
+_Known = tuple[list[str], int, int, int]
+
+
+class _Names:
+    """Reads the names of a message. What it has walked on it knows: thousands of pointers to a long way cost little."""
+
+    __slots__ = ("_data", "_known")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._known: dict[int, _Known] = {}  # by the place where they begin
+
+    def read(self, at: int) -> tuple[str, int]:
+        """Read the name that begins at a place; return it, and the place behind it."""
+        data, known = self._data, self._known
+        labels: list[str] = []
+        size = 1
+        begin = at  # a pointer must lead to a place before this
+        behind = -1  # of the name, once a pointer has been followed
+        hops = 0
+        passed = [(at, 0, size, hops)]
+        while True:
+            if at >= len(data):
                 raise refuse(dns.TRUNCATED_MESSAGE)
-            size += length + 1
-            if size > MAX_NAME:
-                raise refuse(dns.NAME_SIZE)
-            labels.append(show_label(data[at + 1 : at + 1 + length]))
-            at += 1 + length
-            continue
-        if length < 0xC0:
-            raise refuse(dns.BAD_LABEL)
-        if at + 2 > len(data):
-            raise refuse(dns.TRUNCATED_MESSAGE)
-        target = (length & 0x3F) << 8 | data[at + 1]
-        if behind < 0:
-            behind = at + 2
-        hops += 1
-        if target >= begin or target < HEADER.size or hops > MAX_POINTERS:
-            raise refuse(dns.BAD_POINTER)
-        begin = at = target
+            length = data[at]
+            if length == 0:
+                at += 1
+                break
+            if length < 64:
+                if at + 1 + length > len(data):
+                    raise refuse(dns.TRUNCATED_MESSAGE)
+                size += length + 1
+                if size > MAX_NAME:
+                    raise refuse(dns.NAME_SIZE)
+                labels.append(show_label(data[at + 1 : at + 1 + length]))
+                at += 1 + length
+                continue
+            if length < 0xC0:
+                raise refuse(dns.BAD_LABEL)
+            if at + 2 > len(data):
+                raise refuse(dns.TRUNCATED_MESSAGE)
+            target = (length & 0x3F) << 8 | data[at + 1]
+            if behind < 0:
+                behind = at + 2
+            hops += 1
+            if target >= begin or target < HEADER.size or hops > MAX_POINTERS:
+                raise refuse(dns.BAD_POINTER)
+            found = known.get(target)
+            # Otherwise it is walked on, to see which of the two limits is broken first.
+            if found is not None and size + found[2] <= MAX_NAME and hops + found[3] <= MAX_POINTERS:
+                labels += found[0][found[1] :]
+                size += found[2]
+                hops += found[3]
+                break
+            begin = at = target
+            passed.append((at, len(labels), size, hops))
+        for place, index, size_before, hops_before in passed:
+            known[place] = (labels, index, size - size_before, hops - hops_before)
+        return ".".join(labels), (at if behind < 0 else behind)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from struct import Struct
+from struct import Struct, error
 from typing import Final, NamedTuple
 
-from asyncmg.errors import RemoteProtocolError
+from asyncmg.errors import KissOfDeath, LocalProtocolError, RemoteProtocolError
 
 PORT: Final = 123
 PACKET_SIZE: Final = 48  # bytes without extension fields and MAC
@@ -137,9 +137,18 @@ def offset_and_delay(sent: int, received: int, replied: int, arrived: int) -> tu
 
 
 def write_packet(packet: SntpPacket) -> bytes:
-    """Write a packet, without extension fields and MAC."""
-    first = packet.leap << 6 | packet.version << 3 | packet.mode
-    return PACKET.pack(first, *packet[3:])
+    """Write a packet, without extension fields and MAC.
+
+    Raises:
+        LocalProtocolError: a value does not fit.
+    """
+    leap, version, mode, *rest = packet
+    try:
+        if not (0 <= leap <= 3 and 0 <= version <= 7 and 0 <= mode <= 7):
+            raise error("leap, version or mode out of range")
+        return PACKET.pack(leap << 6 | version << 3 | mode, *rest)
+    except error as exc:
+        raise LocalProtocolError(f"SNTP packet cannot be written: {exc}") from exc
 
 
 def check_reply(reply: SntpPacket, transmitted: int, version: int = VERSION) -> None:
@@ -152,11 +161,12 @@ def check_reply(reply: SntpPacket, transmitted: int, version: int = VERSION) -> 
         version: of the request.
 
     Raises:
-        RemoteProtocolError: with the section; its text begins as one of the faults above.
+        KissOfDeath: the server asks to be left alone.
+        RemoteProtocolError: it is invalid, with the section; its text is one of the faults above.
     """
     fault = reply_fault(reply, transmitted, version)
     if fault is KISS:
-        raise refuse((f"{KISS[0]} {reply.kiss_code}", KISS[1]))
+        raise KissOfDeath(reply.kiss_code)
     if fault is not None:
         raise refuse(fault)
 

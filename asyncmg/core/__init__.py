@@ -20,7 +20,7 @@ from asyncmg.errors import AsyncmgError
 
 from .records import STRUCTS
 
-ABI: Final = 6  # AMG_ABI of the amg.h that this file is written for
+ABI: Final = 7  # AMG_ABI of the amg.h that this file is written for
 UTF8_ACCEPT: Final = 0  # AMG_UTF8_ACCEPT
 UTF8_REJECT: Final = 1  # AMG_UTF8_REJECT
 
@@ -107,6 +107,41 @@ class MqttFunctions:
         self.connect_fields = _typed(library.amg_mqtt_connect_fields, integer, address, address, address)
 
 
+class DnsFunctions:
+    """``amg_dns_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers.
+
+    Attributes:
+        read_call: has no types, as MqttFunctions.read_call. It takes ``byref()`` of an amg_dns_call, bytes, and their
+            number, below 2^31.
+    """
+
+    __slots__ = ("name", "query", "read", "read_call")
+
+    def __init__(self, ctypes: Any, library: Any) -> None:
+        address, size, u16, u32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint16, ctypes.c_uint32
+        self.read = _typed(library.amg_dns_read, u32, address, size, address, address, size)
+        self.name = _typed(library.amg_dns_name, u32, address, size, size, address, size, address)
+        library.amg_dns_read_call.restype = u32
+        self.read_call = cast(Callable[..., int], library.amg_dns_read_call)
+        self.query = _typed(library.amg_dns_query, size, address, size, u16, ctypes.c_char_p, u16, u16, u16)
+
+
+class SntpFunctions:
+    """``amg_sntp_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers."""
+
+    __slots__ = ("check", "from_timestamp", "offset_and_delay", "read", "to_timestamp", "write")
+
+    def __init__(self, ctypes: Any, library: Any) -> None:
+        address, size, u32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32
+        u64, i64 = ctypes.c_uint64, ctypes.c_int64
+        self.read = _typed(library.amg_sntp_read, u32, address, size, address)
+        self.write = _typed(library.amg_sntp_write, None, address, address)
+        self.check = _typed(library.amg_sntp_check, u32, address, u64, ctypes.c_uint8)
+        self.to_timestamp = _typed(library.amg_sntp_to_timestamp, u64, i64)
+        self.from_timestamp = _typed(library.amg_sntp_from_timestamp, i64, u64, i64)
+        self.offset_and_delay = _typed(library.amg_sntp_offset_and_delay, None, i64, i64, i64, i64, address, address)
+
+
 class EngineFunctions:
     """``amg_engine_*``, typed for ctypes. Addresses are ints; bytes may stand for const pointers."""
 
@@ -168,10 +203,12 @@ class Core:
         "abi",
         "address_of",
         "bytes_offset",
+        "dns",
         "engine",
         "http1",
         "mqtt",
         "path",
+        "sntp",
         "ws",
     )
 
@@ -196,6 +233,8 @@ class Core:
             self.http1 = Http1Functions(ctypes, library)
             self.ws = WsFunctions(ctypes, library)
             self.mqtt = MqttFunctions(ctypes, library)
+            self.dns = DnsFunctions(ctypes, library)
+            self.sntp = SntpFunctions(ctypes, library)
             #: Where the bytes of a bytes object lie: they stay there for as long as it lives.
             self.address_of = _typed(ctypes.pythonapi.PyBytes_AsString, ctypes.c_void_p, ctypes.py_object)
             # id() is the address of an object: its bytes lie so far behind it.

@@ -1,8 +1,8 @@
 /* amg.h: the C core of asyncmg, its whole public API on one page.
  *
- * Codecs and utilities (amg_util.c, amg_http1.c, amg_ws.c, amg_mqtt.c): bytes in, records out; memory belongs to the
- * caller; no allocation, no socket, no clock, no mutable global; nothing but libc. Each may be called from any thread on
- * data of its own.
+ * Codecs and utilities (amg_util.c, amg_http1.c, amg_ws.c, amg_mqtt.c, amg_dns.c, amg_sntp.c): bytes in, records out;
+ * memory belongs to the caller; no allocation, no socket, no clock, no mutable global; nothing but libc. Each may be called
+ * from any thread on data of its own.
  *
  * The engine (amg_engine*.c and amg_poller*.c, POSIX) is the only part that touches the operating system. It is a pair
  * of queues: poll() fills completion records and an arena with received bytes, submit() takes one buffer of submission
@@ -33,7 +33,7 @@ extern "C" {
  * library whose amg_abi() is another number than its own. amg_sizeof() tells the size of struct number `which` in the
  * order of this file (0: amg_http1_limits, 1: amg_http1, ...; all are named in asyncmg/core/records.py), 0 for another
  * number. */
-#define AMG_ABI 6u
+#define AMG_ABI 7u
 AMG_API uint32_t amg_abi(void);
 AMG_API size_t amg_sizeof(uint32_t which);
 
@@ -427,6 +427,165 @@ typedef struct amg_mqtt_connect {
 /* Take the fields of a CONNECT that has been read.
  * return    0: it is none */
 AMG_API int amg_mqtt_connect_fields(const uint8_t *data, const amg_mqtt_record *record, amg_mqtt_connect *connect);
+
+/* -- DNS messages (RFC 1035 section 4) --------------------------------------------------------------------------------- */
+
+typedef struct amg_dns_header {
+    uint16_t id, flags;
+    uint16_t questions, answers, authorities, additionals; /* how many */
+} amg_dns_header;
+
+/* A question, or a resource record. Places are in the message; names in it may be compressed: amg_dns_name() expands them. */
+typedef struct amg_dns_record {
+    uint32_t name;           /* where its name begins */
+    uint32_t ttl;            /* seconds; 0 for what is above 2^31 - 1 (RFC 2181 section 8), unless it is an OPT record's.
+                              * Question: this and what follows, but for type, class_code and section, is 0 */
+    uint32_t offset, length; /* data */
+    uint16_t type, class_code;
+    uint16_t name_text, data_text, second_text; /* amg_dns_read_call() alone: numbers of texts */
+    uint8_t section;                            /* AMG_DNS_QUESTIONS ... */
+    uint8_t shape;                              /* AMG_DNS_BYTES ...: what the data is, and is checked to be */
+} amg_dns_record;
+
+#define AMG_DNS_QUESTIONS 0u /* section */
+#define AMG_DNS_ANSWERS 1u
+#define AMG_DNS_AUTHORITIES 2u
+#define AMG_DNS_ADDITIONALS 3u
+
+#define AMG_DNS_BYTES 0u   /* shape: nothing is known of it: another type, or another class than IN */
+#define AMG_DNS_ADDRESS 1u /* shape: of A and AAAA: 4 or 16 bytes */
+#define AMG_DNS_NAME 2u    /* shape: of NS, CNAME and PTR: a name */
+#define AMG_DNS_MX 3u      /* shape: preference (2 bytes), a name */
+#define AMG_DNS_STRINGS 4u /* shape: of TXT: one or more strings behind their lengths (1 byte) */
+#define AMG_DNS_SRV 5u     /* shape: priority, weight, port (2 bytes each), a name */
+#define AMG_DNS_SOA 6u     /* shape: two names, serial, refresh, retry, expire, minimum (4 bytes each) */
+
+#define AMG_DNS_MAX_RECORDS 1000u /* of a message, questions included */
+
+/* What is wrong with a message. Text and RFC section of each are in asyncmg/codecs/dns_native.py. */
+enum {
+    AMG_DNS_E_TRUNCATED = 1,
+    AMG_DNS_E_LABEL,   /* reserved label type */
+    AMG_DNS_E_POINTER, /* does not lead back, or leads into the header; or more than 127 of them in a name */
+    AMG_DNS_E_NAME_SIZE,
+    AMG_DNS_E_TOO_MANY, /* records: more than AMG_DNS_MAX_RECORDS, or than there is room for */
+    AMG_DNS_E_DATA_SIZE,
+    AMG_DNS_E_TRAILING
+};
+
+/* Read a message: all of it, and nothing but it. Takes time in proportion to its size and its number of records.
+ *
+ * data      n bytes; may be NULL when n is 0.
+ * records   room for max of them; filled with those of all sections, in order.
+ * return    0, or AMG_DNS_E_; header and records mean nothing then.
+ */
+AMG_API uint32_t amg_dns_read(const uint8_t *data, size_t n, amg_dns_header *header, amg_dns_record *records, size_t max);
+
+/* Expand a name: labels as they are, with dots between them and none at the end; the root is empty. A dot or backslash
+ * inside a label has a backslash in front, a control character (0 to 31, 127) is a backslash and three decimal digits.
+ *
+ * offset    where in data the name begins.
+ * out       size bytes, for the text and a NUL; AMG_DNS_NAME_TEXT are always enough.
+ * end       set to the place behind the name in data; may be NULL.
+ * return    0, AMG_DNS_E_ or AMG_DNS_NO_ROOM.
+ */
+#define AMG_DNS_NAME_TEXT 1004u
+#define AMG_DNS_NO_ROOM 0x40000000u
+AMG_API uint32_t amg_dns_name(const uint8_t *data, size_t n, size_t offset, char *out, size_t size, size_t *end);
+
+/* amg_dns_read() for callers to whom each call is dear: what stays the same between calls is in a struct, addresses as
+ * numbers; and all names and addresses are written as texts, one behind the other, each with a NUL at its end, which is
+ * nowhere else. Names are written as by amg_dns_name(), addresses as in RFC 5952. A record tells the numbers of its
+ * own, from 0 on: name_text is its name, data_text the address or the first name in its data, second_text the second one.
+ * Several records may tell the same text.
+ *
+ * return    how many bytes the texts are; or'ed with AMG_DNS_REFUSED: AMG_DNS_E_. AMG_DNS_NO_ROOM: they do not fit;
+ *           3100 for each record are always enough.
+ */
+typedef struct amg_dns_call {
+    uint64_t records, max;
+    uint64_t text, size; /* bytes */
+} amg_dns_call;
+#define AMG_DNS_ADDRESS_TEXT 40u /* bytes of an address with its NUL, at most */
+#define AMG_DNS_REFUSED 0x80000000u
+AMG_API uint32_t amg_dns_read_call(amg_dns_call *call, const uint8_t *data, uint32_t n);
+
+/* Write a query of class IN.
+ *
+ * out       size bytes; 288 are always enough.
+ * name      as amg_dns_name() writes it; a dot at its end is allowed.
+ * flags     the header's, such as 0x0100: recursion desired.
+ * udp_size  told by EDNS (RFC 6891); 0: without EDNS.
+ * return    how many bytes; 0: the name is none (RFC 1035 section 2.3.4), or there is no room.
+ */
+AMG_API size_t amg_dns_query(uint8_t *out, size_t size, uint16_t id, const char *name, uint16_t type, uint16_t flags,
+                             uint16_t udp_size);
+
+/* -- SNTP packets (RFC 4330, RFC 5905 section 7.3) ---------------------------------------------------------------------- */
+
+typedef struct amg_sntp_packet {
+    uint8_t leap, version, mode; /* leap 3: not synchronized; mode 3: client, 4: server */
+    uint8_t stratum;             /* 0: not known; of a server's reply: kiss-o'-death */
+    int8_t poll, precision;      /* exponents of two, in seconds */
+    uint16_t tail;               /* bytes of extension fields and MAC behind the packet, which are not looked at */
+    int32_t root_delay;          /* 1/65536 s */
+    uint32_t root_dispersion;
+    uint8_t reference_id[4];
+    uint8_t reserved[4];
+    uint64_t reference, originate, receive, transmit; /* timestamps as they are on the wire; 0: not known */
+} amg_sntp_packet;
+
+#define AMG_SNTP_SIZE 48u /* bytes of a packet without extension fields and MAC */
+#define AMG_SNTP_MAX_SIZE 1024u
+#define AMG_SNTP_VERSION 4u
+
+/* What is wrong with a datagram, and what makes a packet no valid reply. Text and RFC section of each are in
+ * asyncmg/codecs/sntp_native.py. */
+enum {
+    AMG_SNTP_E_TOO_SHORT = 1, /* amg_sntp_read() */
+    AMG_SNTP_E_VERSION,
+    AMG_SNTP_E_TAIL, /* extension fields or MAC cut off */
+    AMG_SNTP_E_TOO_LONG,
+    AMG_SNTP_E_NOT_A_REPLY, /* amg_sntp_check() */
+    AMG_SNTP_E_WRONG_VERSION,
+    AMG_SNTP_E_WRONG_ORIGIN, /* spoofed or late */
+    AMG_SNTP_E_KISS,         /* reference_id tells which */
+    AMG_SNTP_E_NOT_SYNCHRONIZED,
+    AMG_SNTP_E_STRATUM,
+    AMG_SNTP_E_NO_TIME,
+    AMG_SNTP_E_TOO_UNSURE,
+    AMG_SNTP_E_TIME_RUNS_BACK
+};
+
+/* Read one datagram of n bytes; return 0, or AMG_SNTP_E_: then packet means nothing. */
+AMG_API uint32_t amg_sntp_read(const uint8_t *data, size_t n, amg_sntp_packet *packet);
+
+/* Write a packet. Of leap, version and mode the bits that have room are taken; tail is not looked at. */
+AMG_API void amg_sntp_write(const amg_sntp_packet *packet, uint8_t out[AMG_SNTP_SIZE]);
+
+/* Hold a packet against the request that it claims to answer (RFC 4330 section 5).
+ *
+ * transmitted  the request's transmit timestamp: a random one cannot be guessed by anybody off the path.
+ * version      the request's.
+ * return       0, or the first AMG_SNTP_E_ that is met, in their order.
+ */
+AMG_API uint32_t amg_sntp_check(const amg_sntp_packet *reply, uint64_t transmitted, uint8_t version);
+
+/* Turn nanoseconds since 1970, UTC, into a 64-bit timestamp; the era is left away (RFC 5905 section 6). */
+AMG_API uint64_t amg_sntp_to_timestamp(int64_t ns);
+
+/* Turn a timestamp into nanoseconds since 1970: those in the era that brings it nearest to `around`, a time that is right by
+ * less than 68 years. Gives back what amg_sntp_to_timestamp() was given. Above and below the range of int64_t (years 1677 to
+ * 2262): INT64_MAX, INT64_MIN. */
+AMG_API int64_t amg_sntp_from_timestamp(uint64_t timestamp, int64_t around);
+
+/* Clock offset and round-trip delay (RFC 5905 section 8), in nanoseconds.
+ *
+ * sent, arrived      when the request left and its reply came, by our clock.
+ * received, replied  when the request came and its reply left, by the server's clock.
+ */
+AMG_API void amg_sntp_offset_and_delay(int64_t sent, int64_t received, int64_t replied, int64_t arrived, int64_t *offset,
+                                       int64_t *delay);
 
 /* -- engine ----------------------------------------------------------------------------------------------------------- */
 

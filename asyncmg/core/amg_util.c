@@ -12,7 +12,8 @@ size_t amg_sizeof(uint32_t which) {
         sizeof(amg_http1_limits), sizeof(amg_http1),         sizeof(amg_http1_record), sizeof(amg_ws_limits),
         sizeof(amg_ws),           sizeof(amg_ws_record),     sizeof(amg_ws_call),      sizeof(amg_mqtt_limits),
         sizeof(amg_mqtt),         sizeof(amg_mqtt_record),   sizeof(amg_mqtt_call),    sizeof(amg_mqtt_property),
-        sizeof(amg_mqtt_filter),  sizeof(amg_mqtt_connect),  sizeof(amg_engine_config), sizeof(amg_completion),
+        sizeof(amg_mqtt_filter),  sizeof(amg_mqtt_connect),  sizeof(amg_dns_header),   sizeof(amg_dns_record),
+        sizeof(amg_dns_call),     sizeof(amg_sntp_packet),   sizeof(amg_engine_config), sizeof(amg_completion),
         sizeof(amg_submission),   sizeof(amg_notice),
     };
     return which < sizeof sizes / sizeof sizes[0] ? sizes[which] : 0;

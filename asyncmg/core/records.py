@@ -22,6 +22,10 @@ MQTT_CALL: Final = Struct("=6Q")
 MQTT_PROPERTY: Final = Struct("=6I")
 MQTT_FILTER: Final = Struct("=3I")
 MQTT_CONNECT: Final = Struct("=BBH12I")
+DNS_HEADER: Final = Struct("=6H")
+DNS_RECORD: Final = Struct("=4I5H2B")
+DNS_CALL: Final = Struct("=4Q")
+SNTP_PACKET: Final = Struct("=4BbbHiI4B4B4Q")
 ENGINE_CONFIG: Final = Struct("=IIIIQII32s")  # at the end an amg_http1_limits
 COMPLETION: Final = Struct("=HHIIIIIIi")
 SUBMISSION: Final = Struct("=HHIII")
@@ -43,6 +47,10 @@ STRUCTS: Final = {
     "amg_mqtt_property": MQTT_PROPERTY,
     "amg_mqtt_filter": MQTT_FILTER,
     "amg_mqtt_connect": MQTT_CONNECT,
+    "amg_dns_header": DNS_HEADER,
+    "amg_dns_record": DNS_RECORD,
+    "amg_dns_call": DNS_CALL,
+    "amg_sntp_packet": SNTP_PACKET,
     "amg_engine_config": ENGINE_CONFIG,
     "amg_completion": COMPLETION,
     "amg_submission": SUBMISSION,
@@ -84,6 +92,29 @@ AMG_WS_UNSETTLED: Final = 0x40000000
 AMG_MQTT_UNSETTLED: Final = 0x40000000
 AMG_MQTT_ACKS: Final = 0x20000000
 AMG_MQTT_SAME_TOPIC: Final = 1
+
+AMG_DNS_QUESTIONS: Final = 0
+AMG_DNS_ANSWERS: Final = 1
+AMG_DNS_AUTHORITIES: Final = 2
+AMG_DNS_ADDITIONALS: Final = 3
+
+AMG_DNS_BYTES: Final = 0
+AMG_DNS_ADDRESS: Final = 1
+AMG_DNS_NAME: Final = 2
+AMG_DNS_MX: Final = 3
+AMG_DNS_STRINGS: Final = 4
+AMG_DNS_SRV: Final = 5
+AMG_DNS_SOA: Final = 6
+
+AMG_DNS_MAX_RECORDS: Final = 1000
+AMG_DNS_NAME_TEXT: Final = 1004
+AMG_DNS_ADDRESS_TEXT: Final = 40
+AMG_DNS_NO_ROOM: Final = 0x40000000
+AMG_DNS_REFUSED: Final = 0x80000000
+
+AMG_SNTP_SIZE: Final = 48
+AMG_SNTP_MAX_SIZE: Final = 1024
+AMG_SNTP_VERSION: Final = 4
 
 AMG_POLLER_AUTO: Final = 0
 AMG_POLLER_EPOLL: Final = 1

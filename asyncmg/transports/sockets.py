@@ -10,7 +10,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from asyncmg.errors import ConnectFailed, ListenFailed
@@ -252,40 +252,20 @@ def max_descriptors() -> int:
 # -- connecting -----------------------------------------------------------------------------------------------------
 
 
-async def resolve_host(host: str, port: int, kind: socket.SocketKind) -> list[SockAddr]:
-    """Resolve a host name to socket addresses, families interleaved (RFC 8305 section 4).
-
-    Literal addresses and ``localhost`` are answered without a look-up.
-
-    Cancelling is safe.
-
-    Raises:
-        ConnectFailed: the name does not exist or the resolver failed.
-    """
-    if host == "localhost":
-        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
-    try:
-        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=kind)
-        except socket.gaierror as exc:
-            raise ConnectFailed(exc.errno, f"cannot resolve {host}: {exc.strerror}") from exc
-    return list(_interleave([(item[0], item[4]) for item in found]))
-
-
-def _interleave(addresses: list[SockAddr]) -> Iterable[SockAddr]:
-    if not addresses:
-        return
+def interleave(addresses: list[SockAddr]) -> list[SockAddr]:
+    """Let the families of addresses take turns (RFC 8305 section 4), that of the first one first."""
     first = [item for item in addresses if item[0] == addresses[0][0]]
     other = [item for item in addresses if item[0] != addresses[0][0]]
-    for index in range(max(len(first), len(other))):
-        yield from first[index : index + 1]
-        yield from other[index : index + 1]
+    return [
+        item
+        for index in range(max(len(first), len(other)))
+        for item in (*first[index : index + 1], *other[index : index + 1])
+    ]
 
 
-async def connect_fastest(addresses: list[SockAddr], attempt_delay: float) -> socket.socket:
+async def connect_fastest(
+    addresses: list[SockAddr], attempt_delay: float, late: asyncio.Future[list[SockAddr]] | None = None
+) -> socket.socket:
     """Connect to the address that answers first, each with a head start before the next (RFC 8305 section 5).
 
     Cancelling is safe: all attempts end and their sockets are closed.
@@ -293,39 +273,36 @@ async def connect_fastest(addresses: list[SockAddr], attempt_delay: float) -> so
     Args:
         addresses: in order of preference, not empty.
         attempt_delay: head start in seconds; an attempt that fails lets the next begin at once.
+        late: brings further addresses, which take turns with those not tried yet; that it fails does not matter.
 
     Raises:
         ConnectFailed: every attempt failed; the message tells each failure, the first one is the cause.
     """
     loop = asyncio.get_running_loop()
-    if len(addresses) == 1:
+    if len(addresses) == 1 and late is None:
         try:
             return await _connect_one(loop, addresses[0])
         except OSError as exc:
             raise _connect_failed([(addresses[0], exc)]) from exc
     attempts: dict[asyncio.Task[socket.socket], SockAddr] = {}
     failures: list[tuple[SockAddr, OSError]] = []
-    waiting = list(reversed(addresses))
+    waiting = list(addresses)
     try:
-        while waiting or attempts:
+        while waiting or attempts or late is not None:
             if waiting:
-                address = waiting.pop()
+                address = waiting.pop(0)
                 attempts[loop.create_task(_connect_one(loop, address), name=f"asyncmg-connect {address}")] = address
-            done, _ = await asyncio.wait(
-                attempts, timeout=attempt_delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            pending: list[asyncio.Future[Any]] = [*attempts, late] if late is not None else [*attempts]
+            await asyncio.wait(
+                pending,
+                timeout=attempt_delay if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
             )
-            winner: socket.socket | None = None
-            for task in done:
-                address = attempts.pop(task)
-                error = task.exception()
-                if error is None and winner is None:
-                    winner = task.result()
-                elif error is None:
-                    task.result().close()
-                elif isinstance(error, OSError):
-                    failures.append((address, error))
-                else:
-                    raise error
+            if late is not None and late.done():
+                if not late.cancelled() and late.exception() is None and late.result():
+                    waiting = interleave([*late.result(), *waiting])
+                late = None
+            winner = _winner(attempts, failures)
             if winner is not None:
                 return winner
     finally:
@@ -333,6 +310,25 @@ async def connect_fastest(addresses: list[SockAddr], attempt_delay: float) -> so
             task.cancel()
             task.add_done_callback(_close_loser)
     raise _connect_failed(failures) from failures[0][1]
+
+
+def _winner(
+    attempts: dict[asyncio.Task[socket.socket], SockAddr], failures: list[tuple[SockAddr, OSError]]
+) -> socket.socket | None:
+    """Take out the attempts that are done; return the first that is connected, close others, note failures."""
+    winner: socket.socket | None = None
+    for task in [task for task in attempts if task.done()]:
+        address = attempts.pop(task)
+        error = task.exception()
+        if error is None and winner is None:
+            winner = task.result()
+        elif error is None:
+            task.result().close()
+        elif isinstance(error, OSError):
+            failures.append((address, error))
+        else:
+            raise error
+    return winner
 
 
 def _close_loser(task: asyncio.Task[socket.socket]) -> None:
