@@ -13,6 +13,7 @@ from .broker.message import Message as BrokerMessage
 from .broker.passwords import PasswordFile
 from .broker.statistics import BrokerStatistics
 from .broker.store import BrokerStore, MemoryStore
+from .codecs.dns import DnsRecord, MxData, RecordType, SoaData, SrvData, TxtData
 from .codecs.http import Role
 from .codecs.ws_deflate import Deflate
 from .connection import Connection, Handler
@@ -31,13 +32,18 @@ from .errors import (
     InvalidHeader,
     InvalidPacket,
     InvalidUrl,
+    KissOfDeath,
     LimitExceeded,
     ListenFailed,
     LocalProtocolError,
     ManagerClosed,
     MqttRefused,
+    NameNotFound,
     ProtocolError,
     RemoteProtocolError,
+    ResolveFailed,
+    ResolveTimeout,
+    SntpFailed,
     StoreFailed,
     TlsError,
 )
@@ -77,7 +83,17 @@ from .handlers.compress import compress
 from .handlers.cors import cors
 from .handlers.router import Router
 from .handlers.static import StaticFiles
-from .limits import BufferLimits, FormLimits, HttpLimits, Limits, MqttLimits, NetLimits, WsLimits
+from .limits import (
+    BufferLimits,
+    DnsLimits,
+    FormLimits,
+    HttpLimits,
+    Limits,
+    MqttLimits,
+    NetLimits,
+    SntpLimits,
+    WsLimits,
+)
 from .listener import Listener
 from .manager import Manager, connect
 from .matching import match
@@ -93,9 +109,13 @@ from .protocols.datagram import DatagramProtocol
 from .protocols.http import HttpProtocol
 from .protocols.http_filters import ContentEncoder, ReplyDraft, ReplyFilter
 from .protocols.mqtt import MqttProtocol
+from .protocols.sntp import SntpClientProtocol, SntpServerProtocol, SntpSource
 from .protocols.stream import StreamProtocol
 from .protocols.ws import WsProtocol
 from .queries import decode_percent_encoding, parse_query, parse_url
+from .resolver.answer import DnsAnswer
+from .resolver.service import Resolver, resolve
+from .sntp_client import SntpTime, sntp_time
 from .timers import Timer
 from .tls import TlsOpts
 from .urls import Url
@@ -114,6 +134,27 @@ from .ws_server import WsServer, ws_serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "DnsAnswer",
+    "DnsLimits",
+    "DnsRecord",
+    "KissOfDeath",
+    "MxData",
+    "NameNotFound",
+    "RecordType",
+    "ResolveFailed",
+    "ResolveTimeout",
+    "Resolver",
+    "SntpClientProtocol",
+    "SntpFailed",
+    "SntpLimits",
+    "SntpServerProtocol",
+    "SntpSource",
+    "SntpTime",
+    "SoaData",
+    "SrvData",
+    "TxtData",
+    "resolve",
+    "sntp_time",
     "SqliteStore",
     "MqttStore",
     "MqttSubscription",

@@ -16,7 +16,7 @@ class Event(IntEnum):
     MG_EV_ERROR = 0  # an exception whose str() is the message; MG_EV_CLOSE follows
     MG_EV_OPEN = 1  # None: the connection object exists
     MG_EV_POLL = 2  # None: a round of Manager.poll(); only when asked for
-    MG_EV_RESOLVE = 3  # None: the host name of a client is resolved
+    MG_EV_RESOLVE = 3  # list of Address: the host name of a client is resolved
     MG_EV_CONNECT = 4  # None: a client is connected (before TLS)
     MG_EV_ACCEPT = 5  # None: a server connection is accepted (before TLS)
     MG_EV_TLS_HS = 6  # None: the TLS handshake is complete

@@ -13,6 +13,7 @@ import asyncmg
 from asyncmg import (
     BufferLimits,
     Deflate,
+    DnsLimits,
     Event,
     FormLimits,
     HttpLimits,
@@ -21,6 +22,7 @@ from asyncmg import (
     NetLimits,
     RemoteProtocolError,
     Role,
+    SntpLimits,
     WsLimits,
 )
 from asyncmg.codecs.http_portable import PortableHttpCodec
@@ -33,6 +35,7 @@ from .pages import PAGES, ROOT, table
 
 DOCS = ROOT / "docs"
 CODE = re.compile(r"`([^`]+)`")
+GROUPS = [NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits, MqttLimits, DnsLimits, SntpLimits]
 
 
 def first_code(cell: str) -> str:
@@ -41,7 +44,7 @@ def first_code(cell: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("group", [NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits, MqttLimits])
+@pytest.mark.parametrize("group", GROUPS)
 def test_limits_table(group: type) -> None:
     rows = table(DOCS / "limits.md", group.__name__)
     told = [(first_code(row[0]), ast.literal_eval(first_code(row[1]))) for row in rows]
@@ -52,7 +55,7 @@ def test_limits_table(group: type) -> None:
 
 def test_no_group_of_limits_is_left_out() -> None:
     groups = {field.default_factory for field in fields(Limits)}
-    assert groups == {NetLimits, BufferLimits, HttpLimits, FormLimits, WsLimits, MqttLimits}
+    assert groups == set(GROUPS)
 
 
 def test_events_table() -> None:

@@ -199,7 +199,7 @@ async def test_order_of_events_and_counts(harness: Harness) -> None:
         (MG_EV_OPEN, None), (MG_EV_ACCEPT, None), (MG_EV_READ, 5), (MG_EV_WRITE, 5), (MG_EV_CLOSE, None),
     ]  # fmt: skip
     assert client.events == [
-        (MG_EV_OPEN, None), (MG_EV_RESOLVE, None), (MG_EV_CONNECT, None),
+        (MG_EV_OPEN, None), (MG_EV_RESOLVE, [("127.0.0.1", listener.port)]), (MG_EV_CONNECT, None),
         (MG_EV_WRITE, 5), (MG_EV_READ, 5), (MG_EV_CLOSE, None),
     ]  # fmt: skip
 
