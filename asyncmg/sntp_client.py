@@ -237,7 +237,8 @@ def best_of(answers: Sequence[SntpTime]) -> SntpTime:
     Each answer stands for an interval: its offset, give or take its root distance. Those count that have a point in
     common with the most others (RFC 5905 section 11.2.1); where two groups are as large, the one that is less unsure.
     """
+    # A microsecond more: of offsets of years, floats do not tell less apart.
     edges = sorted({answer.offset + side * answer.root_distance for answer in answers for side in (-1, 1)})
-    groups = [[a for a in answers if abs(a.offset - edge) <= a.root_distance * (1 + 1e-9) + 1e-9] for edge in edges]
+    groups = [[a for a in answers if abs(a.offset - edge) <= a.root_distance + 1e-6] for edge in edges]
     agreed = max(groups, key=lambda group: (len(group), -min(answer.root_distance for answer in group)))
     return min(agreed, key=lambda answer: (answer.delay, answer.stratum))
