@@ -94,7 +94,7 @@ def _gmqtt(loop: str) -> Run:
     """
 
     def run(job: Job) -> None:
-        from mqtt_installs import become_peers_python
+        from installs import become_peers_python
 
         become_peers_python()
         import gmqtt
@@ -203,7 +203,7 @@ def _aiomqtt(loop: str) -> Run:
 
 def amqtt(job: Job) -> None:
     """A client in the environment that has amqtt. It has MQTT 3.1.1 only."""
-    from mqtt_installs import become_peers_python
+    from installs import become_peers_python
 
     become_peers_python()
     from amqtt.client import MQTTClient
@@ -252,7 +252,7 @@ def main() -> None:
     if len(sys.argv) < 3:
         print("\n".join(CLIENTS))
         return
-    from mqtt_installs import end_with_parent
+    from installs import end_with_parent
 
     end_with_parent()
     name, port, mode, version, qos, size, window = sys.argv[1:]

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-# mqtt_installs.py is imported where it is used: only this program runs there, whose folder is on the path, while the
+# installs.py is imported where it is used: only this program runs there, whose folder is on the path, while the
 # benchmarks import the names below.
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 50_000
@@ -85,7 +85,7 @@ def mosquitto(port: int) -> None:
 
 def aedes(port: int) -> None:
     """Become Node.js with aedes, whose concurrency is raised as its own benchmarks do."""
-    from mqtt_installs import installed
+    from installs import installed
 
     folder = installed("npm")
     node = shutil.which("node")
@@ -95,7 +95,7 @@ def aedes(port: int) -> None:
 
 def amqtt(port: int) -> None:
     """Serve in the environment that has amqtt."""
-    from mqtt_installs import become_peers_python
+    from installs import become_peers_python
 
     become_peers_python()
     from amqtt.broker import Broker
@@ -129,7 +129,7 @@ def main() -> None:
     if len(sys.argv) < 3:
         print("\n".join(SERVERS))
         return
-    from mqtt_installs import end_with_parent
+    from installs import end_with_parent
 
     end_with_parent()
     name, port = sys.argv[1:]

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from .mqtt_installs import NotInstallable, node_modules, peers_python
+from .installs import NotInstallable, node_modules, peers_python
 from .running import HOST, START_TIMEOUT, CannotRun, RunningServer
 
 _PAYLOAD: Final = b"is it there?"

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import trustme
 
-from benchmarks.servers.mqtt_installs import NotInstallable, node_modules, peers_python
+from benchmarks.servers.installs import NotInstallable, node_modules, peers_python
 
 from .peers import missing, peer
 

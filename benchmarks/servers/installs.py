@@ -1,8 +1,9 @@
-"""Peers that cannot live in our environment, installed below ``build``: ``mqtt_installs.py [npm] [python]``.
+"""Peers that cannot live in our environment, installed below ``build``: ``installs.py [npm] [python] [time]``.
 
 ``npm``: mqtt.js, aedes and ws, by npm. ``python``: a virtual environment with amqtt, which pins an old ``websockets``,
-and gmqtt, whose package brings a ``tests`` that would hide ours. Both are made at their first use, by whichever of
-several processes comes first; without arguments, both. Nothing but Python's own library is needed here.
+and gmqtt, whose package brings a ``tests`` that would hide ours. ``time``: chrony, ntpsec and openntpd, unpacked from
+Debian's packages, which cannot be installed side by side. Each is made at its first use, by whichever of several
+processes comes first; without arguments, all. Nothing but Python's own library is needed here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TIMEOUT = 600.0
 _PR_SET_PDEATHSIG = 1
 PYTHON = "python"
 PACKAGES = ("amqtt==0.12.1", "gmqtt==0.8.0", "uvloop>=0.23")
+TIME_PACKAGES = ("chrony", "ntpsec", "openntpd")
 MODULES = {"mqtt": "5.16.0", "ws": "8.23.0"}
 AEDES = (20, "1.2.0", "0.51.3")  # what its newer release needs of Node.js, that release, and one for all before
 
@@ -77,6 +79,24 @@ def peers_python() -> Path:
     return _cached(PYTHON, " ".join((sys.version, sys.base_prefix, *PACKAGES)), build) / "bin" / "python"
 
 
+def time_daemons() -> Path:
+    """Return the folder in which chronyd, ntpsec's and openntpd's ntpd are, each below the name of its package.
+
+    Raises:
+        NotInstallable: this is no Debian, or there is no network.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise NotInstallable("apt-get and dpkg-deb: Debian's packages are unpacked")
+
+    def build(folder: Path) -> None:
+        _run(["apt-get", "-qq", "download", *TIME_PACKAGES], cwd=folder)
+        for name in TIME_PACKAGES:
+            archive = next(folder.glob(f"{name}_*.deb"))
+            _run(["dpkg-deb", "--extract", str(archive), str(folder / name)])
+
+    return _cached("time", " ".join(TIME_PACKAGES), build)
+
+
 def _cached(name: str, recipe: str, build: Callable[[Path], None]) -> Path:
     """Return the folder that ``build`` made for this recipe; one that it did not finish is made anew."""
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -114,7 +134,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         raise NotInstallable(f"{' '.join(command[:3])} failed: {lines[-1] if lines else done.returncode}")
 
 
-KINDS = {"npm": node_modules, PYTHON: peers_python}
+KINDS = {"npm": node_modules, PYTHON: peers_python, "time": time_daemons}
 
 
 def installed(kind: str) -> Path:
