@@ -7,9 +7,11 @@ import asyncio
 import hashlib
 import http.client
 import json
+import re
 import signal
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -565,8 +567,33 @@ def native_backend(tmp_path: Path) -> None:
             assert program.stderr == ""
 
 
+@example
+def sntp_server(tmp_path: Path) -> None:
+    with running("sntp_server", "--port", "0") as (program, url):
+        before, _, milliseconds = program.line().rpartition(" ")
+        assert before == "milliseconds since 1970:" and abs(int(milliseconds) - time.time() * 1000) < 60_000
+        with Program(EXAMPLES / "sntp_clock.py", url, "--times", "2", "--interval", "0.1") as clock:
+            for line in clock.rest():
+                assert re.fullmatch(
+                    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}  offset [+-]\d+\.\d{6} s  delay \d+\.\d{6} s  "
+                    r"stratum 10 \(127\.127\.1\.1\)  127\.0\.0\.1:\d+",
+                    line,
+                )
+            assert clock.process.wait(10) == 0 and clock.stderr == ""
+
+
+@example
+def sntp_clock(tmp_path: Path) -> None:
+    """A server that is not there; one that is: see ``sntp_server``."""
+    with Program(EXAMPLES / "sntp_clock.py", "nowhere.invalid", "--times", "1") as clock:
+        assert clock.rest() == ["nowhere.invalid:123: no such name: nowhere.invalid"]
+        assert clock.process.wait(10) == 0 and clock.stderr == ""
+
+
 def test_every_example_has_a_test() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(TESTS)
+    from .test_ported_programs import PORTED  # it uses what is above
+
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(TESTS) | set(PORTED)
 
 
 @pytest.mark.parametrize("name", sorted(TESTS))
