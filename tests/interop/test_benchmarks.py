@@ -413,6 +413,12 @@ def test_idle_mqtt_clients() -> None:
     assert "50 idle clients, a ping of each every 0.3 s" in out
 
 
+def test_every_sntp_server_and_client() -> None:
+    out = run_program("sntp.py", "--quick")
+    check_tables(out, listed("sntp_peers.py"), tables=1)
+    assert "server: 32 requests" in out and "client: 1 requests" in out
+
+
 @pytest.mark.parametrize("program", ["mqtt.py", "mqtt_clients.py", "mqtt_idle.py"])
 def test_no_such_mqtt_peer(program: str) -> None:
     peer("cc")
