@@ -7,6 +7,7 @@ transports, core.
 """
 
 from .addresses import Address
+from .async_manager import AsyncManager
 from .broadcast import broadcast
 from .broker.hooks import BrokerClient, ConnectAttempt
 from .broker.message import Message as BrokerMessage
@@ -83,6 +84,19 @@ from .handlers.compress import compress
 from .handlers.cors import cors
 from .handlers.router import Router
 from .handlers.static import StaticFiles
+from .hashing import (
+    base64_decode,
+    base64_encode,
+    crc32,
+    hmac_sha256,
+    md5,
+    millis,
+    random_bytes,
+    random_str,
+    sha1,
+    sha256,
+)
+from .json_path import json_get, json_get_bool, json_get_long, json_get_num, json_get_str
 from .limits import (
     BufferLimits,
     DnsLimits,
@@ -95,13 +109,24 @@ from .limits import (
     WsLimits,
 )
 from .listener import Listener
+from .logs import MG_LL_DEBUG, MG_LL_ERROR, MG_LL_INFO, MG_LL_NONE, MG_LL_VERBOSE, log_get, log_set
 from .manager import Manager, connect
-from .matching import match
+from .matching import InvalidPattern, match
 from .messages import HttpMessage, WsMessage
 from .mqtt_broker import BrokerSubscription, MqttBroker
 from .mqtt_client import mqtt_connect
 from .mqtt_face import MqttClient, MqttSubscription
-from .mqtt_message import MqttMessage, MqttWill
+from .mqtt_message import (
+    MQTT_PROP_TYPE_BINARY_DATA,
+    MQTT_PROP_TYPE_BYTE,
+    MQTT_PROP_TYPE_INT,
+    MQTT_PROP_TYPE_SHORT,
+    MQTT_PROP_TYPE_STRING,
+    MQTT_PROP_TYPE_STRING_PAIR,
+    MQTT_PROP_TYPE_VARIABLE_INT,
+    MqttMessage,
+    MqttWill,
+)
 from .mqtt_store import MqttStore, SqliteStore
 from .pairs import Pairs
 from .protocols.base import BaseProtocol
@@ -112,12 +137,16 @@ from .protocols.mqtt import MqttProtocol
 from .protocols.sntp import SntpClientProtocol, SntpServerProtocol, SntpSource
 from .protocols.stream import StreamProtocol
 from .protocols.ws import WsProtocol
-from .queries import decode_percent_encoding, parse_query, parse_url
+from .queries import decode_percent_encoding, http_var, parse_query, parse_url
 from .resolver.answer import DnsAnswer
 from .resolver.service import Resolver, resolve
+from .rpc import Rpc
+from .rpc_client import RpcClient
+from .rpc_messages import RpcError, RpcReq
 from .sntp_client import SntpTime, sntp_time
 from .timers import Timer
 from .tls import TlsOpts
+from .url_parts import url_encode, url_host, url_is_ssl, url_pass, url_port, url_uri, url_user
 from .urls import Url
 from .verbs.ws import (
     WEBSOCKET_OP_BINARY,
@@ -134,6 +163,49 @@ from .ws_server import WsServer, ws_serve
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncManager",
+    "base64_decode",
+    "base64_encode",
+    "crc32",
+    "hmac_sha256",
+    "md5",
+    "millis",
+    "random_bytes",
+    "random_str",
+    "sha1",
+    "sha256",
+    "json_get",
+    "json_get_bool",
+    "json_get_long",
+    "json_get_num",
+    "json_get_str",
+    "MG_LL_NONE",
+    "MG_LL_ERROR",
+    "MG_LL_INFO",
+    "MG_LL_DEBUG",
+    "MG_LL_VERBOSE",
+    "log_get",
+    "log_set",
+    "url_encode",
+    "url_host",
+    "url_is_ssl",
+    "url_pass",
+    "url_port",
+    "url_uri",
+    "url_user",
+    "Rpc",
+    "RpcClient",
+    "RpcError",
+    "RpcReq",
+    "MQTT_PROP_TYPE_BYTE",
+    "MQTT_PROP_TYPE_STRING",
+    "MQTT_PROP_TYPE_STRING_PAIR",
+    "MQTT_PROP_TYPE_BINARY_DATA",
+    "MQTT_PROP_TYPE_VARIABLE_INT",
+    "MQTT_PROP_TYPE_INT",
+    "MQTT_PROP_TYPE_SHORT",
+    "InvalidPattern",
+    "http_var",
     "DnsAnswer",
     "DnsLimits",
     "DnsRecord",

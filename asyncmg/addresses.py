@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 
 class Address(NamedTuple):
-    """``(ip, port)``; ``is_ipv6`` tells the family. For a Unix socket: its path ("" when unnamed) and port 0."""
+    """``(ip, port)``; ``is_ipv6`` tells the family. For a Unix socket: its path ("" when unnamed) and port 0.
+
+    It has two members: ``ip, port = conn.remote_addr``. Index 2 is ``is_ipv6``, where cymongoose has it, although
+    there is no third member: it is no part of the length, of iteration, slices or comparison.
+    """
 
     ip: str
     port: int
@@ -14,7 +18,10 @@ class Address(NamedTuple):
     @property
     def is_ipv6(self) -> bool:
         """Whether the address is an IPv6 one."""
-        return self.port >= 0 and ":" in self.ip
+        return ":" in self.ip and not self.ip.startswith("@") and "/" not in self.ip
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        return self.is_ipv6 if index == 2 else tuple.__getitem__(self, index)
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.is_ipv6 else f"{self.ip}:{self.port}"

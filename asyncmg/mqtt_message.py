@@ -6,6 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+# Types of properties, in the numbers of Mongoose; Property says which property has which (MQTT 5.0 section 2.2.2.2).
+MQTT_PROP_TYPE_BYTE: Final = 0
+MQTT_PROP_TYPE_STRING: Final = 1
+MQTT_PROP_TYPE_STRING_PAIR: Final = 2
+MQTT_PROP_TYPE_BINARY_DATA: Final = 3
+MQTT_PROP_TYPE_VARIABLE_INT: Final = 4
+MQTT_PROP_TYPE_INT: Final = 5
+MQTT_PROP_TYPE_SHORT: Final = 6
+
 _PUBLISH: Final = 3
 _NOTHING: Final[Mapping[Any, Any]] = {}
 

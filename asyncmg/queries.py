@@ -106,6 +106,32 @@ def parse_url(url: str | bytes) -> tuple[str, dict[str, QueryValue] | None]:
     return _strict_text(path, "path"), parse_query(query) if mark else None
 
 
+def http_var(buf: str | bytes, name: str) -> str | None:
+    """Return the first value of a name in a query or an urlencoded form, as it stands there: nothing is decoded.
+
+    As in Mongoose. :func:`query_pairs`, and ``query_var`` of a message, decode.
+
+    Args:
+        buf: the query, without the ``?``, or the form.
+        name: as it is written there; the case of A to Z does not matter.
+
+    Returns:
+        None when there is no such name; "" when it has no value. Bytes that are not UTF-8 become surrogates.
+
+    Raises:
+        TypeError: buf is neither str nor bytes, or name is no str.
+    """
+    data = buf.encode("utf-8", "surrogateescape") if isinstance(buf, str) else bytes(memoryview(buf))
+    if not isinstance(name, str):
+        raise TypeError(f"expected str, got {type(name).__name__}")
+    wanted = name.encode("utf-8", "surrogateescape").lower()
+    for piece in data.split(b"&"):
+        key, _, value = piece.partition(b"=")
+        if piece and key.lower() == wanted:
+            return value.decode("utf-8", "surrogateescape")
+    return None
+
+
 def _pieces(raw: bytes) -> list[bytes]:
     """Split at ``&``; empty pieces mean nothing, yet they count."""
     count = raw.count(b"&") + 1

@@ -27,7 +27,7 @@ _HTTP_SCHEMES = frozenset({"http", "https", "ws", "wss"})
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     r"(?:(?P<user>[^:@/?#\[\]]*)(?::(?P<password>[^@/?#]*))?@)?"
-    r"(?P<host>\[[^\]/?#]*\]|[^:/?#\[\]@]*)"
+    r"(?P<host>\[[^\]/?#@]*\]|[^:/?#\[\]@]*)"
     r"(?::(?P<port>[0-9]{0,9}))?"
     r"(?P<target>[/?][^#\s\x00-\x1f\x7f]*)?(?:#.*)?"
 )
@@ -116,6 +116,8 @@ class Url:
         elif not _HOST.fullmatch(host):
             raise InvalidUrl(f"invalid host in {url!r}")
         elif not host.isascii():
+            if len(host) > 253:  # RFC 1035 section 2.3.4; to encode a long one takes quadratic time
+                raise InvalidUrl(f"invalid host in {url!r}: longer than a domain name can be")
             try:
                 host = host.encode("idna").decode()  # what is looked up, named in Host, and found in certificates
             except UnicodeError as exc:

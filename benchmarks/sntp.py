@@ -3,9 +3,9 @@
     make bench        # or: .venv/bin/python benchmarks/sntp.py --workload server
 
 Each server, or client, is a process pinned to one core; what it talks to (a sender of requests, or our native server)
-to another. CPU time is user and system. The sender keeps a window of requests on their way, and counts a reply only when
-its originate timestamp is that of a request. Rounds are interleaved, the tables show medians; ratios below 1.00 are
-cheaper than the peer at the column's head.
+to another. CPU time is user and system. The sender keeps a window of requests on their way, and counts a reply only
+when its originate timestamp is that of a request. Rounds are interleaved, the tables show medians; ratios below 1.00
+are cheaper than the peer at the column's head.
 """
 
 from __future__ import annotations

@@ -424,7 +424,7 @@ def engine(environment: pytest.MonkeyPatch) -> asyncmg.core.Core:
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     lines, facts = info(capsys)
     names = ["asyncmg", "Python", "platform", "TLS", "event loop", "backend"]
-    names += ["HTTP codec", "WS codec", "MQTT codec", "C core"]
+    names += ["HTTP codec", "WS codec", "MQTT codec", "DNS codec", "SNTP codec", "C core"]
     assert list(lines) == names and "uvloop" in lines["event loop"]
     assert facts["asyncmg"] == asyncmg.__version__
     assert facts["backend"]["name"] and facts["backend"]["why"]
@@ -464,16 +464,18 @@ def test_info_tells_the_websocket_codec(
     assert "ASYNCMG_WS_CODEC" in facts["codecs"]["ws"]["why"]
 
 
+@pytest.mark.parametrize("protocol", ["mqtt", "dns", "sntp"])
 @pytest.mark.parametrize("name", ["portable", "native", "nonsense"])
-def test_info_tells_the_mqtt_codec(
-    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+def test_info_tells_the_codec_of_other_protocols(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], protocol: str, name: str
 ) -> None:
-    environment.setenv("ASYNCMG_MQTT_CODEC", name)
+    variable = f"ASYNCMG_{protocol.upper()}_CODEC"
+    environment.setenv(variable, name)
     lines, facts = info(capsys)
     is_there = name == "portable" or (name == "native" and facts["core"]["available"])
-    assert facts["codecs"]["mqtt"]["name"] == (name if is_there else "none")
-    assert "ASYNCMG_MQTT_CODEC" in facts["codecs"]["mqtt"]["why"]
-    assert lines["MQTT codec"].startswith(f"{facts['codecs']['mqtt']['name']}: ")
+    assert facts["codecs"][protocol]["name"] == (name if is_there else "none")
+    assert variable in facts["codecs"][protocol]["why"]
+    assert lines[f"{protocol.upper()} codec"].startswith(f"{facts['codecs'][protocol]['name']}: ")
 
 
 def test_info_with_the_core(engine: asyncmg.core.Core, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,15 @@ RULES = {
     "layers": [
         ["asyncmg.__main__", "asyncmg.cli"],
         ["asyncmg"],
-        ["asyncmg.ws_client", "asyncmg.ws_server", "asyncmg.mqtt_client", "asyncmg.mqtt_broker", "asyncmg.sntp_client"],
+        [
+            "asyncmg.async_manager",
+            "asyncmg.rpc_client",
+            "asyncmg.ws_client",
+            "asyncmg.ws_server",
+            "asyncmg.mqtt_client",
+            "asyncmg.mqtt_broker",
+            "asyncmg.sntp_client",
+        ],
         ["asyncmg.websocket", "asyncmg.mqtt_face", "asyncmg.mqtt_publishing", "asyncmg.mqtt_keeping"],
         ["asyncmg.manager"],
         ["asyncmg.connecting", "asyncmg.listening", "asyncmg.mqtt_options"],

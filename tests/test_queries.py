@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncmg.errors import LimitExceeded, RemoteProtocolError
-from asyncmg.queries import MAX_PAIRS, decode_percent_encoding, parse_query, parse_url, query_pairs
+from asyncmg.queries import MAX_PAIRS, decode_percent_encoding, http_var, parse_query, parse_url, query_pairs
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,35 @@ def test_targets(url: str | bytes, expected: tuple[str, Any]) -> None:
 def test_a_url_is_no_target() -> None:
     with pytest.raises(ValueError, match="origin-form"):
         parse_url("http://localhost/")
+
+
+@pytest.mark.parametrize(
+    ("buf", "name", "value"),
+    [
+        ("a=1&b=2&a=3", "a", "1"),
+        ("a=1&b=2", "B", "2"),
+        ("A=1", "a", "1"),
+        ("a=%41+x", "a", "%41+x"),
+        ("%61=1", "a", None),
+        ("a", "a", ""),
+        ("a=", "a", ""),
+        ("a==1", "a", "=1"),
+        ("aa=1&a=2", "a", "2"),
+        ("=1", "", "1"),
+        ("&&", "", None),
+        ("", "", None),
+        ("a=1;b=2", "b", None),
+        ("\xe4=\u20ac", "\xe4", "\u20ac"),
+        ("\xc4=1", "\xe4", None),
+        (b"a=\xff", "a", "\udcff"),
+        (bytearray(b"a=1"), "a", "1"),
+    ],
+)
+def test_http_var(buf: Any, name: str, value: str | None) -> None:
+    assert http_var(buf, name) == value
+
+
+@pytest.mark.parametrize(("buf", "name"), [(5, "a"), (None, "a"), ("a=1", b"a"), ("a=1", None), ([1], "a")])
+def test_http_var_of_other_types(buf: Any, name: Any) -> None:
+    with pytest.raises(TypeError):
+        http_var(buf=buf, name=name)

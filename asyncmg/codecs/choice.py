@@ -8,7 +8,7 @@ The environment variable ``ASYNCMG_WS_CODEC`` selects the one for WebSocket: ``a
 ``portable``.
 
 For SNTP ``auto`` is the portable one, with the C core too: it is the faster one. A packet is 48 bytes of one form, one
-call of ``struct``: SPEED_PORTABLE us in all, and SPEED_NATIVE us through the core (CPython 3.11).
+call of ``struct``: 0.6 us in all, and 1.0 us through the core (CPython 3.11).
 """
 
 from __future__ import annotations

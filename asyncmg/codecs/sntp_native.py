@@ -1,6 +1,6 @@
 """The native SNTP codec (RFC 5905 section 7.3): amg_sntp.c of the C core reads packets.
 
-It is there for devices where the portable one's ``struct`` is the slower one, and to hold the two against each other.
+It is not what is taken by default (see :mod:`asyncmg.codecs.choice`); it holds the core against the portable one.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def http_parse_multipart(body: str | bytes, offset: int = 0) -> tuple[int, Part 
         body: the whole body; a str counts as UTF-8.
         offset: 0, then what the call before returned.
     """
-    data = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
+    data = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(memoryview(body))
     line_end = data.find(b"\r\n", offset)
     if offset < 0 or line_end < 0 or not data.startswith(b"--", offset):
         return 0, None

@@ -618,6 +618,233 @@ static void check_mqtt_call(void) {
     CHECK(records[0].first == 0 && records[0].packet_id == AMG_MQTT_E_BAD_FLAGS);
 }
 
+/* -- DNS ---------------------------------------------------------------------------------------------------------- */
+
+/* www.example.com A: a CNAME of a.example.com, its address, NS and SOA of example.com, OPT */
+static const uint8_t dns_answer[] =
+    "\x12\x34\x81\x80\x00\x01\x00\x02\x00\x02\x00\x02\x03www\x07" "example\x03" "com\x00\x00\x01\x00\x01"
+    "\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x06\x03" "a.b\xc0\x10"
+    "\xc0\x2d\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\x00\x02\x01"
+    "\xc0\x10\x00\x02\x00\x01\x80\x00\x00\x00\x00\x02\xc0\x2d"
+    "\xc0\x10\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x18\xc0\x10\xc0\x2d\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03"
+    "\x00\x00\x00\x04\x00\x00\x00\x05"
+    "\xc0\x2d\x00\x1c\x80\x01\x00\x00\x00\x3c\x00\x10\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
+    "\x00\x00\x29\x04\xd0\xff\x00\x00\x00\x00\x00";
+enum { DNS_ANSWER = sizeof dns_answer - 1, DNS_RECORDS = 7 };
+
+/* A copy on the heap of exactly n bytes. */
+static uint8_t *exactly(const uint8_t *data, size_t n) {
+    uint8_t *copy = malloc(n + !n);
+
+    CHECK(copy != NULL);
+    if (n) memcpy(copy, data, n);
+    return copy;
+}
+
+static uint32_t dns_read(const uint8_t *data, size_t n, size_t room, amg_dns_header *header, amg_dns_record *first) {
+    uint8_t *copy = exactly(data, n);
+    amg_dns_record *records = malloc(room * sizeof *records + !room);
+    uint32_t error;
+    size_t end, i;
+    char name[AMG_DNS_NAME_TEXT];
+
+    CHECK(records != NULL);
+    error = amg_dns_read(copy, n, header, records, room);
+    if (!error) {
+        size_t count = (size_t)header->questions + header->answers + header->authorities + header->additionals;
+        CHECK(count <= room);
+        for (i = 0; i < count; i++) {
+            CHECK(amg_dns_name(copy, n, records[i].name, name, sizeof name, &end) == 0 && end <= n);
+            CHECK(strlen(name) < sizeof name);
+            CHECK((size_t)records[i].offset + records[i].length <= n);
+        }
+        if (first) memcpy(first, records, count * sizeof *first);
+    }
+    free(records);
+    free(copy);
+    return error;
+}
+
+static void check_dns_message(void) {
+    static const char texts[] = "www.example.com\0a\\.b.example.com\000192.0.2.1\0example.com\0002001:db8::1\0";
+    amg_dns_record records[DNS_RECORDS];
+    amg_dns_header header;
+    amg_dns_call call;
+    char name[40], *text;
+    size_t end, room;
+    uint32_t size;
+
+    CHECK(dns_read(dns_answer, DNS_ANSWER, DNS_RECORDS, &header, records) == 0);
+    CHECK(header.id == 0x1234 && header.flags == 0x8180 && header.questions == 1 && header.answers == 2);
+    CHECK(header.authorities == 2 && header.additionals == 2);
+    CHECK(records[0].section == AMG_DNS_QUESTIONS && records[0].name == 12 && records[0].type == 1);
+    CHECK(records[1].section == AMG_DNS_ANSWERS && records[1].shape == AMG_DNS_NAME && records[1].ttl == 60);
+    CHECK(records[2].shape == AMG_DNS_ADDRESS && records[2].length == 4 && dns_answer[records[2].offset] == 0xc0);
+    CHECK(records[3].section == AMG_DNS_AUTHORITIES && records[3].ttl == 0);
+    CHECK(records[4].shape == AMG_DNS_SOA && records[4].length == 24);
+    CHECK(records[5].class_code == 0x8001 && records[5].shape == AMG_DNS_ADDRESS && records[5].length == 16);
+    CHECK(records[6].section == AMG_DNS_ADDITIONALS && records[6].class_code == 1232 && records[6].ttl == 0xff000000u);
+    CHECK(records[6].shape == AMG_DNS_BYTES && records[6].length == 0 && records[6].offset == DNS_ANSWER);
+    CHECK(amg_dns_name(dns_answer, DNS_ANSWER, records[2].name, name, sizeof name, &end) == 0);
+    CHECK(strcmp(name, "a\\.b.example.com") == 0 && end == records[2].name + 2);
+    CHECK(amg_dns_name(dns_answer, DNS_ANSWER, 12, name, 20, NULL) == AMG_DNS_NO_ROOM);
+    for (room = 0; room <= sizeof texts + 40; room++) {
+        text = malloc(room + !room);
+        CHECK(text != NULL);
+        memset(&call, 0, sizeof call);
+        call.records = (uintptr_t)records;
+        call.max = DNS_RECORDS;
+        call.text = (uintptr_t)text;
+        call.size = room;
+        size = amg_dns_read_call(&call, dns_answer, DNS_ANSWER);
+        CHECK(size == AMG_DNS_NO_ROOM || size == sizeof texts); /* and the root's */
+        CHECK(size == AMG_DNS_NO_ROOM || memcmp(text, texts, sizeof texts) == 0);
+        CHECK(room < sizeof texts + 40 || size != AMG_DNS_NO_ROOM);
+        free(text);
+    }
+    CHECK(records[0].name_text == 0 && records[1].name_text == 0 && records[1].data_text == 1);
+    CHECK(records[2].name_text == 1 && records[2].data_text == 2 && records[3].name_text == 3 && records[3].data_text == 1);
+    CHECK(records[4].data_text == 3 && records[4].second_text == 1);
+    CHECK(records[5].name_text == 1 && records[5].data_text == 4 && records[6].name_text == 5);
+    call.max = DNS_RECORDS - 1;
+    CHECK(amg_dns_read_call(&call, dns_answer, DNS_ANSWER) == (AMG_DNS_REFUSED | AMG_DNS_E_TOO_MANY));
+}
+
+static void check_dns_damage(void) {
+    uint8_t changed[DNS_ANSWER + 1];
+    amg_dns_header header;
+    unsigned byte, met = 0;
+    size_t i;
+
+    CHECK(amg_dns_read(NULL, 0, &header, NULL, 0) == AMG_DNS_E_TRUNCATED);
+    for (i = 0; i < DNS_ANSWER; i++) CHECK(dns_read(dns_answer, i, DNS_RECORDS, &header, NULL) == AMG_DNS_E_TRUNCATED);
+    for (i = 0; i < DNS_RECORDS; i++) CHECK(dns_read(dns_answer, DNS_ANSWER, i, &header, NULL) == AMG_DNS_E_TOO_MANY);
+    CHECK(dns_read(dns_answer, DNS_ANSWER + 1, DNS_RECORDS, &header, NULL) == AMG_DNS_E_TRAILING);
+    for (i = 0; i < DNS_ANSWER; i++) {
+        memcpy(changed, dns_answer, DNS_ANSWER);
+        for (byte = 0; byte < 256; byte++) {
+            uint32_t error;
+            changed[i] = (uint8_t)byte;
+            error = dns_read(changed, DNS_ANSWER, 400, &header, NULL);
+            CHECK(error <= AMG_DNS_E_TRAILING);
+            met |= 1u << error;
+        }
+    }
+    CHECK((met & ~(1u << AMG_DNS_E_NAME_SIZE)) == ((1u << (AMG_DNS_E_TRAILING + 1)) - 1 - (1u << AMG_DNS_E_NAME_SIZE)));
+}
+
+static void check_dns_query(void) {
+    static const uint8_t wanted[] = "\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03" "a.b\x03" "com\x00\x00\x1c\x00\x01"
+                                    "\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+    static const char *const bad[] = {"..", ".a", "a..b", "\\", "\\1", "\\256"};
+    uint8_t *out = malloc(sizeof wanted - 1);
+    char name[600];
+    uint8_t room[288];
+    size_t i;
+
+    CHECK(out != NULL);
+    CHECK(amg_dns_query(out, sizeof wanted - 1, 7, "a\\046b.com.", 28, 0x0100, 1232) == sizeof wanted - 1);
+    CHECK(memcmp(out, wanted, sizeof wanted - 1) == 0);
+    CHECK(amg_dns_query(out, sizeof wanted - 2, 7, "a\\.b.com", 28, 0x0100, 1232) == 0);
+    CHECK(amg_dns_query(out, sizeof wanted - 1, 7, "", 2, 0x0100, 0) == 12 + 1 + 4);
+    CHECK(amg_dns_query(out, sizeof wanted - 1, 7, ".", 2, 0x0100, 0) == 12 + 1 + 4);
+    free(out);
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++) CHECK(amg_dns_query(room, sizeof room, 1, bad[i], 1, 0, 0) == 0);
+    for (i = 1; i < 200; i++) {
+        size_t labels;
+        memset(name, 'a', i);
+        name[i] = 0;
+        CHECK(amg_dns_query(room, sizeof room, 1, name, 1, 0, 0) == (i > 63 ? 0 : 12 + i + 2 + 4));
+        for (labels = 0; labels < i; labels++) memcpy(name + 2 * labels, "a.", 3);
+        CHECK(amg_dns_query(room, sizeof room, 1, name, 1, 0, 1) == (i > 127 ? 0 : 12 + 2 * i + 1 + 4 + 11));
+    }
+}
+
+/* -- SNTP --------------------------------------------------------------------------------------------------------- */
+
+static void check_sntp_packets(void) {
+    uint8_t data[AMG_SNTP_MAX_SIZE + 4], out[AMG_SNTP_SIZE];
+    amg_sntp_packet packet, reply;
+    size_t i;
+
+    memset(data, 0x5a, sizeof data);
+    for (i = 0; i < AMG_SNTP_SIZE; i++) data[i] = (uint8_t)(i * 37 + 0x64);
+    for (i = 0; i < sizeof data; i++) {
+        uint8_t *copy = exactly(data, i);
+        uint32_t wanted = i < AMG_SNTP_SIZE       ? AMG_SNTP_E_TOO_SHORT
+                          : i > AMG_SNTP_MAX_SIZE ? AMG_SNTP_E_TOO_LONG
+                          : i % 4                 ? AMG_SNTP_E_TAIL
+                                                  : 0;
+        CHECK(amg_sntp_read(copy, i, &packet) == wanted);
+        if (!wanted) {
+            CHECK(packet.tail == i - AMG_SNTP_SIZE);
+            amg_sntp_write(&packet, out);
+            CHECK(memcmp(out, data, sizeof out) == 0);
+        }
+        free(copy);
+    }
+    CHECK(packet.leap == 1 && packet.version == 4 && packet.mode == 4 && packet.stratum == 0x89);
+    CHECK(packet.poll == -82 && packet.precision == -45);
+    for (i = 0; i < 256; i++) {
+        data[0] = (uint8_t)i;
+        CHECK(amg_sntp_read(data, 48, &packet) == ((i / 8) % 8 >= 1 && (i / 8) % 8 <= 4 ? 0 : AMG_SNTP_E_VERSION));
+    }
+    memset(&reply, 0, sizeof reply);
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_NOT_A_REPLY);
+    reply.mode = 4;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_WRONG_VERSION);
+    reply.version = 4;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_WRONG_ORIGIN);
+    reply.originate = 1;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_KISS);
+    reply.stratum = 16;
+    reply.leap = 3;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_NOT_SYNCHRONIZED);
+    reply.leap = 0;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_STRATUM);
+    reply.stratum = 15;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_NO_TIME);
+    reply.receive = 5;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_NO_TIME);
+    reply.transmit = 4;
+    reply.root_delay = INT32_MAX;
+    reply.root_dispersion = UINT32_MAX;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_TOO_UNSURE);
+    reply.root_delay = INT32_MIN;
+    reply.root_dispersion = 0;
+    CHECK(amg_sntp_check(&reply, 1, 4) == AMG_SNTP_E_TIME_RUNS_BACK);
+    reply.transmit = 5;
+    CHECK(amg_sntp_check(&reply, 1, 4) == 0);
+}
+
+static void check_sntp_times(void) {
+    static const int64_t times[] = {0,          1,         -1,        999999999, 1000000000, INT64_MAX, INT64_MIN, INT64_MIN + 1,
+                                    2085978495999999999, 2085978496000000000, 2085978496000000001};
+    int64_t offset, delay;
+    size_t i, j;
+
+    CHECK(amg_sntp_to_timestamp(0) == UINT64_C(0x83aa7e8000000000));
+    CHECK(amg_sntp_to_timestamp(2085978496000000000) == 0);
+    CHECK(amg_sntp_to_timestamp(-500000000) == UINT64_C(0x83aa7e7f80000000));
+    for (i = 0; i < sizeof times / sizeof times[0]; i++) {
+        uint64_t timestamp = amg_sntp_to_timestamp(times[i]);
+        int64_t back = amg_sntp_from_timestamp(timestamp, times[i]);
+        /* At the ends of the range the second itself may not fit. */
+        CHECK(back == times[i] || (times[i] < INT64_MIN + 2 && back == INT64_MIN));
+        for (j = 0; j < sizeof times / sizeof times[0]; j++) {
+            amg_sntp_from_timestamp(timestamp, times[j]);
+            amg_sntp_offset_and_delay(times[i], times[j], times[i], times[j], &offset, &delay);
+            amg_sntp_offset_and_delay(times[i], times[j], times[j], times[i], &offset, &delay);
+            CHECK(delay == 0);
+        }
+    }
+    CHECK(amg_sntp_from_timestamp(0, INT64_MAX) >= INT64_MAX - 2147483648 * INT64_C(1000000000));
+    amg_sntp_offset_and_delay(100, 150, 160, 120, &offset, &delay);
+    CHECK(offset == 45 && delay == 10);
+    amg_sntp_offset_and_delay(1, 0, 0, 0, &offset, &delay);
+    CHECK(offset == -1 && delay == -1);
+}
+
 static void check_sizes(void) {
     CHECK(amg_sizeof(0) == sizeof(amg_http1_limits) && amg_sizeof(1) == sizeof(amg_http1));
     CHECK(amg_sizeof(2) == sizeof(amg_http1_record) && amg_sizeof(3) == sizeof(amg_ws_limits));
@@ -626,9 +853,11 @@ static void check_sizes(void) {
     CHECK(amg_sizeof(8) == sizeof(amg_mqtt) && amg_sizeof(9) == sizeof(amg_mqtt_record));
     CHECK(amg_sizeof(10) == sizeof(amg_mqtt_call) && amg_sizeof(11) == sizeof(amg_mqtt_property));
     CHECK(amg_sizeof(12) == sizeof(amg_mqtt_filter) && amg_sizeof(13) == sizeof(amg_mqtt_connect));
-    CHECK(amg_sizeof(14) == sizeof(amg_engine_config) && amg_sizeof(15) == sizeof(amg_completion));
-    CHECK(amg_sizeof(16) == sizeof(amg_submission) && amg_sizeof(17) == sizeof(amg_notice));
-    CHECK(amg_sizeof(18) == 0 && amg_sizeof(0xffffffffu) == 0);
+    CHECK(amg_sizeof(14) == sizeof(amg_dns_header) && amg_sizeof(15) == sizeof(amg_dns_record));
+    CHECK(amg_sizeof(16) == sizeof(amg_dns_call) && amg_sizeof(17) == sizeof(amg_sntp_packet));
+    CHECK(amg_sizeof(18) == sizeof(amg_engine_config) && amg_sizeof(19) == sizeof(amg_completion));
+    CHECK(amg_sizeof(20) == sizeof(amg_submission) && amg_sizeof(21) == sizeof(amg_notice));
+    CHECK(amg_sizeof(22) == 0 && amg_sizeof(0xffffffffu) == 0);
 }
 
 int main(void) {
@@ -644,6 +873,11 @@ int main(void) {
     check_mqtt_fields();
     check_mqtt_packets();
     check_mqtt_call();
+    check_dns_message();
+    check_dns_damage();
+    check_dns_query();
+    check_sntp_packets();
+    check_sntp_times();
     printf("%lu checks\n", checks);
     return 0;
 }

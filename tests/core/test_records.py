@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import asyncmg.core
-from asyncmg.codecs import http_native, mqtt_native, ws_native
+from asyncmg.codecs import dns, dns_native, http_native, mqtt_native, sntp, sntp_native, ws_native
 from asyncmg.core import ABI, UTF8_ACCEPT, UTF8_REJECT, CoreUnavailable, records
 
 SOURCES = Path(asyncmg.core.__file__).parent
@@ -29,7 +29,7 @@ def defines() -> dict[str, int]:
 
 
 def error_codes(prefix: str = "AMG_E_") -> list[str]:
-    """The enum of AMG_E_, AMG_WS_E_ or AMG_MQTT_E_, in order."""
+    """The enum of AMG_E_, AMG_WS_E_, AMG_MQTT_E_, AMG_DNS_E_ or AMG_SNTP_E_, in order."""
     body = re.search(rf"enum \{{\s*({prefix}.*?)\}};", CODE, re.DOTALL)
     assert body is not None
     items = [item.strip() for item in body[1].split(",") if item.strip()]
@@ -58,6 +58,7 @@ FORMATS = {
     "uint16_t": "H",
     "uint32_t": "I",
     "uint64_t": "Q",
+    "int8_t": "b",
     "int32_t": "i",
     "amg_http1_limits": "32s",
 }
@@ -85,6 +86,23 @@ def test_error_codes_are_in_the_header_s_order() -> None:
     assert len(ws_native._ERRORS) == len(error_codes("AMG_WS_E_")) + 1
     assert list(mqtt_native.ERRORS) == error_codes("AMG_MQTT_E_")
     assert len(mqtt_native._ERRORS) == len(error_codes("AMG_MQTT_E_")) + 1
+    assert list(dns_native.ERRORS) == error_codes("AMG_DNS_E_")
+    assert len(dns_native._ERRORS) == len(error_codes("AMG_DNS_E_")) + 1
+    assert list(sntp_native.ERRORS) == error_codes("AMG_SNTP_E_")
+    assert len(sntp_native._ERRORS) == len(error_codes("AMG_SNTP_E_")) + 1
+
+
+@pytest.mark.parametrize(("contract", "native"), [(dns, dns_native), (sntp, sntp_native)], ids=["dns", "sntp"])
+def test_faults_are_in_the_order_of_the_contract(contract: Any, native: Any) -> None:
+    faults = [value for value in vars(contract).values() if isinstance(value, tuple) and "RFC " in str(value[-1])]
+    assert list(native.ERRORS.values()) == faults
+
+
+def test_limits_of_the_codecs_are_the_header_s() -> None:
+    assert records.AMG_DNS_MAX_RECORDS == dns.MAX_RECORDS
+    assert records.AMG_SNTP_SIZE == sntp.PACKET_SIZE
+    assert records.AMG_SNTP_MAX_SIZE == sntp.MAX_SIZE
+    assert records.AMG_SNTP_VERSION == sntp.VERSION
 
 
 def test_every_struct_of_the_header_is_known() -> None:
@@ -113,7 +131,8 @@ def test_layouts_are_the_compiler_s(compiler: Any, tmp_path: Path) -> None:
         lines += [f'printf(" %zu", offsetof({name}, {member}));' for _, member, _ in members]
         lines.append('printf("\\n");')
     lines += [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in defines()]
-    errors = [*error_codes(), *error_codes("AMG_WS_E_"), *error_codes("AMG_MQTT_E_")]
+    prefixes = ("AMG_E_", "AMG_WS_E_", "AMG_MQTT_E_", "AMG_DNS_E_", "AMG_SNTP_E_")
+    errors = [name for prefix in prefixes for name in error_codes(prefix)]
     lines += [f'printf("{name} %llu\\n", (unsigned long long){name});' for name in errors]
     source = tmp_path / "layout.c"
     source.write_text(
@@ -135,7 +154,7 @@ def test_layouts_are_the_compiler_s(compiler: Any, tmp_path: Path) -> None:
     for name, value in vars(records).items():
         if name.startswith("AMG_"):
             assert told[name] == [value]
-    for codec in (http_native, ws_native, mqtt_native):
+    for codec in (http_native, ws_native, mqtt_native, dns_native, sntp_native):
         assert [told[name][0] for name in codec.ERRORS] == list(range(1, len(codec.ERRORS) + 1))
 
 
@@ -195,7 +214,17 @@ def test_another_size_of_a_struct_is_refused(compiler: Any, tmp_path: Path, numb
 
 @pytest.mark.parametrize(
     "name",
-    ["amg_mask", "amg_utf8", "amg_sizeof", "amg_http1_read", "amg_ws_read", "amg_mqtt_read", "amg_engine_submit"],
+    [
+        "amg_mask",
+        "amg_utf8",
+        "amg_sizeof",
+        "amg_http1_read",
+        "amg_ws_read",
+        "amg_mqtt_read",
+        "amg_dns_read_call",
+        "amg_sntp_check",
+        "amg_engine_submit",
+    ],
 )
 def test_a_missing_function_is_refused(compiler: Any, tmp_path: Path, name: str) -> None:
     source = fake_source(ABI, SIZES, missing=name)

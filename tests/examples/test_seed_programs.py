@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import http.server
 import json
+import os
 import socket
 import ssl
 import threading
@@ -241,6 +242,41 @@ def test_html_response_and_headers() -> None:
         assert body == html
 
 
+def test_simple_response_and_one_with_headers() -> None:
+    def handler(conn, ev, data):
+        if ev == MG_EV_HTTP_MSG and data.uri == "/simple":
+            conn.reply(200, b"OK")
+        elif ev == MG_EV_HTTP_MSG:
+            conn.reply(
+                200,
+                b'{"status": "ok"}',
+                headers={
+                    "Content-Type": "application/json",
+                    "X-Request-ID": "12345",
+                },
+            )
+
+    with serving(handler) as port:
+        assert fetch(port, "/simple")[::2] == (200, b"OK")
+        status, headers, body = fetch(port, "/")
+        assert (status, body) == (200, b'{"status": "ok"}')
+        assert (headers["Content-Type"], headers["X-Request-ID"]) == ("application/json", "12345")
+
+
+def test_json_response() -> None:
+    users = [{"name": "Alice"}, {"name": "Bob"}]
+
+    def handler(conn, ev, data):
+        if ev == MG_EV_HTTP_MSG:
+            response_data = {"users": users, "count": len(users)}
+            conn.reply(200, json.dumps(response_data).encode(), headers={"Content-Type": "application/json"})
+
+    with serving(handler) as port:
+        status, headers, body = fetch(port, "/")
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert json.loads(body) == {"users": users, "count": 2}
+
+
 @pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 403, 404, 500, 503])
 def test_status_codes(status: int) -> None:
     def handler(conn, ev, data):
@@ -305,12 +341,12 @@ def test_server_sent_events_with_a_timer() -> None:
                 assert stays.readline() == b"\n"
 
 
-def test_multipart_upload(tmp_path: Path) -> None:
-    uploads = tmp_path / "uploads"
+def test_multipart_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
 
     def handler(conn, ev, data):
         if ev == MG_EV_HTTP_MSG and data.method == "POST":
-            uploads.mkdir(exist_ok=True)
+            os.makedirs("uploads", exist_ok=True)  # as it is in the seed
 
             offset = 0
             while True:
@@ -321,10 +357,12 @@ def test_multipart_upload(tmp_path: Path) -> None:
                 if part["filename"]:
                     # File upload
                     filename = part["filename"]
-                    filepath = uploads / filename
+                    filepath = os.path.join("uploads", filename)
 
-                    with filepath.open("wb") as f:
+                    with open(filepath, "wb") as f:
                         f.write(part["body"])
+
+                    print(f"Uploaded: {filepath}")
 
             conn.reply(200, b'{"status": "uploaded"}')
             conn.drain()
@@ -338,7 +376,9 @@ def test_multipart_upload(tmp_path: Path) -> None:
     with serving(handler) as port:
         kind = {"Content-Type": "multipart/form-data; boundary=b0undary"}
         assert fetch(port, "/upload", body, **kind)[::2] == (200, b'{"status": "uploaded"}')
+    uploads = tmp_path / "uploads"
     assert {path.name: path.read_bytes() for path in uploads.iterdir()} == {"one.bin": content, "two.txt": b"text"}
+    assert capsys.readouterr().out == "Uploaded: uploads/one.bin\nUploaded: uploads/two.txt\n"
 
 
 # -- HTTP client ----------------------------------------------------------------------------------------------------
@@ -432,6 +472,31 @@ def test_client_post() -> None:
             manager.connect(f"http://127.0.0.1:{port}", http=True)  # from another thread than the one that polls
             assert answered.wait(10)
     assert bodies == ['{"name": "Alice"}']
+
+
+def test_http_listen_and_http_connect() -> None:
+    """The calls of the reference in the overview."""
+    bodies: list[str] = []
+    answered = threading.Event()
+
+    def serve(conn, ev, data):
+        if ev == MG_EV_HTTP_MSG:
+            conn.reply(200, f"Hello {data.query_var('name')}")
+
+    def client(conn, ev, data):
+        if ev == MG_EV_CONNECT:
+            conn.send(b"GET /?name=you HTTP/1.1\r\nHost: a\r\n\r\n")
+        elif ev == MG_EV_HTTP_MSG:
+            bodies.append(data.body_text)
+            answered.set()
+
+    mgr = Manager(handler=None, enable_wakeup=False)
+    listener = mgr.http_listen("http://127.0.0.1:0", handler=serve)
+    ip, port = listener.local_addr  # (ip, port) tuple
+    mgr.http_connect(f"http://{ip}:{port}", handler=client)
+    with polling(mgr):
+        assert answered.wait(10)
+    assert bodies == ["Hello you"]
 
 
 def test_client_error_is_an_event() -> None:
