@@ -45,12 +45,11 @@ class Connectors(ManagerParts):
             self._resolver = default_resolver()
         return self._resolver
 
-    def begin_resolving(self, conn: Connection, url: Url) -> None:
-        """Look up the host of a URL for ``conn.resolve()``."""
-        host = self._require_host()
+    def begin_resolving(self, conn: Connection, host: str, port: int) -> None:
+        """Look up a host for ``conn.resolve()``."""
         self.end_resolving(conn)
-        work = resolve_for(conn, url, self.limits.net, self.resolver)
-        task = host.call(lambda: self.spawn(work, f"asyncmg-resolve-{conn.id}"))
+        work = resolve_for(conn, host, port, self.limits.net, self.resolver)
+        task = self._require_host().call(lambda: self.spawn(work, f"asyncmg-resolve-{conn.id}"))
         self._resolving[conn.id] = task
         task.add_done_callback(lambda task: self._note_resolved(conn, task))
 

@@ -25,7 +25,6 @@ from .limits import Limits
 from .protocols.base import BaseProtocol, Pause, TlsArgument
 from .protocols.datagram import DatagramProtocol
 from .protocols.stream import StreamProtocol
-from .urls import Url
 from .verbs.http import HttpVerbs
 from .verbs.mqtt import MqttVerbs
 from .verbs.resolve import ResolveVerbs
@@ -53,7 +52,7 @@ class Owner(Protocol):
 
     def hand_over(self, carrier: Carrier) -> None: ...
 
-    def begin_resolving(self, conn: Connection, url: Url) -> None: ...
+    def begin_resolving(self, conn: Connection, host: str, port: int) -> None: ...
 
     def end_resolving(self, conn: Connection) -> None: ...
 

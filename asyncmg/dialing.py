@@ -60,7 +60,7 @@ async def dial(
     except (OSError, AsyncmgError) as exc:  # AsyncmgError: of a name that cannot be looked up
         if sock is not None and not protocol.has_been_made:
             sock.close()
-        protocol.fail(_failure(exc, peer, limits))
+        protocol.fail(_failure(exc, f"connect to {peer}", limits))
     except asyncio.CancelledError:
         _end_cancelled(protocol, sock)
         raise
@@ -90,7 +90,7 @@ async def dial_datagram(
             sock.close()
             raise
     except (OSError, AsyncmgError) as exc:
-        protocol.fail(_failure(exc, url, limits))
+        protocol.fail(_failure(exc, f"connect to {url}", limits))
     except asyncio.CancelledError:
         protocol.close()
         raise
@@ -113,14 +113,14 @@ def _connected_datagram(addresses: list[SockAddr]) -> socket.socket:
     raise failure
 
 
-async def resolve_for(conn: Connection, url: Url, limits: NetLimits, resolver: Resolver) -> None:
-    """Look up the host of a URL for ``Connection.resolve``: MG_EV_RESOLVE, or MG_EV_ERROR and the end."""
+async def resolve_for(conn: Connection, host: str, port: int, limits: NetLimits, resolver: Resolver) -> None:
+    """Look up a host for ``Connection.resolve``: MG_EV_RESOLVE, or MG_EV_ERROR and the end."""
     try:
         async with asyncio.timeout(limits.connect_timeout):
-            found = await find_addresses(resolver, url.host, url.port)
+            found = await find_addresses(resolver, host, port)
     except (OSError, AsyncmgError) as exc:
         if not conn.is_closing:
-            conn.protocol.fail(_failure(exc, url, limits))
+            conn.protocol.fail(_failure(exc, f"resolve {host}", limits))
     else:
         found.close()
         _tell(conn, found)
@@ -143,14 +143,14 @@ def _end_cancelled(protocol: BaseProtocol, sock: socket.socket | None) -> None:
     protocol.abort()
 
 
-def _failure(error: OSError | AsyncmgError, url: Url, limits: NetLimits) -> ConnectFailed:
+def _failure(error: OSError | AsyncmgError, what: str, limits: NetLimits) -> ConnectFailed:
     if isinstance(error, ConnectFailed):
         return error
     if not isinstance(error, OSError):
-        failure = ConnectFailed(f"cannot connect to {url}: {error}")
+        failure = ConnectFailed(f"cannot {what}: {error}")
     elif isinstance(error, TimeoutError):
-        failure = ConnectFailed(error.errno, f"cannot connect to {url}: no answer in {limits.connect_timeout} s")
+        failure = ConnectFailed(error.errno, f"cannot {what}: no answer in {limits.connect_timeout} s")
     else:
-        failure = ConnectFailed(error.errno, f"cannot connect to {url}: {error.strerror or error}")
+        failure = ConnectFailed(error.errno, f"cannot {what}: {error.strerror or error}")
     failure.__cause__ = error
     return failure

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncmg.errors import ConnectionClosed
-from asyncmg.urls import Url
+from asyncmg.errors import ConnectionClosed, InvalidUrl
+from asyncmg.url_parts import url_host, url_port
 
 
 class ResolveVerbs:
@@ -22,15 +22,18 @@ class ResolveVerbs:
         connection at stake, await :func:`asyncmg.resolve`. A look-up that is under way is cancelled.
 
         Args:
-            url: of any scheme, with a port.
+            url: of any scheme, or a host name alone; without a port the addresses have 0, or that of the scheme.
 
         Raises:
             ConnectionClosed: the connection is closed.
-            InvalidUrl: the URL cannot be used.
+            InvalidUrl: there is no host in it.
         """
         if getattr(self, "is_closing", False):
             raise ConnectionClosed("Connection has been closed")
-        self._owner.begin_resolving(self, Url.parse(url))
+        host = url_host(url)
+        if not host:
+            raise InvalidUrl(f"no host in {url!r}")
+        self._owner.begin_resolving(self, host, url_port(url))
 
     def resolve_cancel(self) -> None:
         """Cancel the look-up that :meth:`resolve` has begun; nothing happens when there is none."""
