@@ -102,7 +102,7 @@ class Listeners(ManagerParts):
 
         Args:
             url: ``sntp://127.0.0.1:1123`` (default port 123) or ``udp://...``.
-            handler: gets MG_EV_READ and MG_EV_WRITE of each answered request.
+            handler: gets MG_EV_READ and MG_EV_WRITE of answered requests; not of those that come while it is busy.
             source: which time, and what is said of it; default: this machine's clock, as one of stratum 10.
 
         Raises:

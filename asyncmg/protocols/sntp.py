@@ -198,6 +198,7 @@ class SntpServerProtocol(DatagramProtocol):
         super().__init__(sink, **kwargs)
         self.source = source if source is not None else SntpSource()
         self.answered = self.refused = 0
+        self._is_telling = False
         self._read_packet = sntp_codec()
         self._rates = _Rates(self.limits.sntp.max_rate, self.limits.sntp.max_clients)
 
@@ -224,8 +225,15 @@ class SntpServerProtocol(DatagramProtocol):
         reply = write_packet(self._reply(request, received))
         self.transport.sendto(reply, addr)
         self.answered += 1
-        self.sink.handle_event(MG_EV_READ, len(data))
-        self.sink.handle_event(MG_EV_WRITE, len(reply))
+        # Answers do not wait for the handler, so its events must not pile up while it is busy, or where there is none.
+        if not self._is_telling:
+            self._is_telling = True
+            self.sink.handle_event(MG_EV_READ, len(data))
+            self.sink.handle_event(MG_EV_WRITE, len(reply))
+            self.sink.when_handled(self._handle_told)
+
+    def _handle_told(self) -> None:
+        self._is_telling = False
 
     def _reply(self, request: SntpPacket, received: int) -> SntpPacket:
         source = self.source

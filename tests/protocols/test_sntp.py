@@ -434,6 +434,21 @@ def test_rates_are_remembered_of_so_many_addresses_only() -> None:
     assert rates.ask("a", 1.2) is _Verdict.ANSWER, "forgotten"
 
 
+async def test_events_do_not_pile_up_where_nobody_takes_them(harness: Harness) -> None:
+    limits = Limits(sntp=SntpLimits(max_rate=1e6))
+    server = harness.manager(limits=limits).sntp_listen("sntp://127.0.0.1:0")
+    async with asking(server) as (transport, peer):
+        for number in range(1, 201):
+            transport.sendto(write_packet(SntpPacket(transmit=number)))
+            await eventually(lambda number=number: len(peer.received) == number)
+    server.close()
+    events = []
+    async with asyncio.timeout(20):
+        async for ev, _ in server:
+            events.append(ev)
+    assert events == [MG_EV_OPEN, MG_EV_READ, MG_EV_WRITE, MG_EV_CLOSE]
+
+
 async def test_the_handler_sees_what_is_answered(harness: Harness) -> None:
     recorder = Recorder()
     server = harness.manager().sntp_listen("udp://[::1]:0", recorder)
