@@ -413,6 +413,21 @@ def test_idle_mqtt_clients() -> None:
     assert "50 idle clients, a ping of each every 0.3 s" in out
 
 
+def test_every_utility() -> None:
+    raw = json.loads(run_program("utilities.py", "--rounds", "1", "--seconds", "0.02", "--warm-up", "0", "--json"))
+    assert {"json-small", "url-host", "match", "sha256-1k"} <= set(raw)
+    for rows in raw.values():
+        assert "asyncmg" in rows and all(figures["cpu_us"] > 0 for [figures] in rows.values())
+
+
+def test_rpc() -> None:
+    out = run_program("rpc.py", "--rounds", "1", "--calls", "200").splitlines()
+    assert any(line.startswith("us of CPU per frame") for line in out)
+    rows = [line for line in out if line.startswith(("sum", "notification", "by a", "no such", "10 KB", "batch"))]
+    assert len(rows) == 7
+    assert all(float(figure) > 0 for line in rows for figure in line[28:].split() if figure != "-")
+
+
 def test_every_sntp_server_and_client() -> None:
     out = run_program("sntp.py", "--quick")
     check_tables(out, listed("sntp_peers.py"), tables=1)
