@@ -84,10 +84,14 @@ class AsyncManager:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        manager, self._manager = self._manager, None
-        if manager is not None:
+        manager = self._manager
+        if manager is None:
+            return
+        try:
+            # What is under way may still connect, schedule and set timers.
             await manager.shutdown(self._shutdown_timeout if exc_type is None else 0)
-        self._loop = None
+        finally:
+            self._manager = self._loop = None
 
     def _emit_poll(self) -> None:
         for conn in self.manager.connections:

@@ -305,5 +305,8 @@ class Connectors(ManagerParts):
         self._connections[conn.id] = conn
         conn.attach(protocol)
         conn.handle_event(MG_EV_OPEN, None)
-        conn.attach(protocol, self.spawn(work, f"asyncmg-connect-{conn.id}"))
+        task = self.spawn(work, f"asyncmg-connect-{conn.id}")
+        conn.attach(protocol, task)
+        if conn.is_closing:  # by the handler of MG_EV_OPEN
+            task.cancel()
         return conn

@@ -210,8 +210,7 @@ class Manager(Listeners, Connectors):
         if timeout is None:
             timeout = self.limits.net.graceful_timeout
         self._is_stopping = True
-        for timer in tuple(self._timers):
-            timer.cancel()
+        self._cancel_timers()
         try:
             try:
                 if timeout > 0:
@@ -221,6 +220,7 @@ class Manager(Listeners, Connectors):
             finally:
                 self._abort_all()
                 self.has_ended = True
+                self._cancel_timers()  # handlers have perhaps added some
             await self._wait_until_empty(_SETTLE_TIMEOUT)
             await self._cancel_tasks()
             if self._backend is not None:
@@ -231,6 +231,10 @@ class Manager(Listeners, Connectors):
             if self.spare is not None:
                 self.spare.task.cancel()
             raise
+
+    def _cancel_timers(self) -> None:
+        for timer in tuple(self._timers):
+            timer.cancel()
 
     async def _wait_until_empty(self, timeout: float) -> None:
         self._empty.clear()
@@ -269,9 +273,8 @@ class Manager(Listeners, Connectors):
                 host.close()
             return
         if not host.is_own:
-            for timer in tuple(self._timers):
-                timer.cancel()
             self._abort_all()
+            self._cancel_timers()
             for task in self._tasks:
                 task.cancel()
             if self.spare is not None:

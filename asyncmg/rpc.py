@@ -277,6 +277,8 @@ class Rpc:
                 req.fail(INTERNAL_ERROR, f"{entry.pattern} is async: it needs process_async() or serve()")
             elif result is not None or entry.null_is_result:
                 req.settle(result)
+        except asyncio.CancelledError as exc:
+            self._handle_failure(req, RuntimeError("a method asked for the result of something cancelled"), exc)
         except Exception as exc:
             self._handle_failure(req, exc)
         return req.end()
@@ -319,8 +321,11 @@ class Rpc:
             message = decode(text_of(frame), self.max_depth)
         except ValueError:
             return ""
+        messages = message if isinstance(message, list) else [message]
+        if len(messages) > self.max_batch:
+            return error_frame("", True, code, reason)
         answers = []
-        for one in message if isinstance(message, list) else [message]:
+        for one in messages:
             if isinstance(one, dict) and "method" in one and "id" in one:
                 answers.append(error_frame(_id_json(one["id"]), "jsonrpc" in one, code, reason))
         return _joined(answers) if isinstance(message, list) else "".join(answers)
@@ -371,7 +376,7 @@ class Rpc:
             else:
                 outcome = self.begin(request.body_bytes, conn, self.max_concurrent)
                 if isinstance(outcome, Work):
-                    self._lane(conn).run(outcome, functools.partial(_reply, conn))
+                    self._lane(conn).run(conn, outcome, functools.partial(_reply, conn))
                 else:
                     _reply(conn, outcome)
         except ConnectionClosed:

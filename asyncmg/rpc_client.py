@@ -118,7 +118,7 @@ class RpcClient:
             RpcError: the server has answered with an error.
             DeadlineExceeded: no answer in ``timeout`` seconds. (It is a TimeoutError.)
             ConnectionClosed: the connection is closed, or ends before the answer; the cause is chained.
-            ProtocolError: over HTTP: the answer is none of JSON-RPC.
+            ConnectFailed, ProtocolError: over HTTP: there is no connection; the answer is none of JSON-RPC.
             TypeError: both kinds of parameters, or some that cannot be JSON.
         """
         if args and kwargs:
@@ -145,7 +145,7 @@ class RpcClient:
         """Send a notification: nobody tells what becomes of it. Over HTTP it waits until the server has taken it.
 
         Raises:
-            as :meth:`call`, but for RpcError.
+            as :meth:`call`, but for RpcError. (ProtocolError: over HTTP: the status is not 2xx.)
         """
         if args and kwargs:
             raise TypeError("JSON-RPC has parameters by position or by name, not both")
@@ -198,6 +198,12 @@ class _Link(ABC):
         """Send a frame; return what the calls with these ids have come to: results and RpcErrors."""
 
 
+def _closed(text: str, cause: Exception) -> ConnectionClosed:
+    failure = ConnectionClosed(text if isinstance(cause, ConnectionClosed) else f"{text}: {cause}")
+    failure.__cause__ = cause
+    return failure
+
+
 def _outcome(answer: dict[str, Any]) -> Any:
     return RpcError.of(answer["error"]) if answer.get("error") is not None else answer.get("result")
 
@@ -212,7 +218,7 @@ class _WsLink(_Link):
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._batches: dict[int, list[int]] = {}  # the ids of a call's frame by its first one
         self._task: asyncio.Task[None] | None = None
-        self._end: ConnectionClosed | None = None
+        self._end: Exception | None = None
 
     def __repr__(self) -> str:
         return repr(self._ws) if self._ws is not None else "not connected"
@@ -227,16 +233,21 @@ class _WsLink(_Link):
 
     async def close(self) -> None:
         task, ws = self._task, self._ws
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
         self._fail(ConnectionClosed("this RpcClient has been left"))
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if ws is not None and self._connecting is not None:
+                ws.conn.close()
+            raise
         if ws is not None and self._connecting is not None:
             await ws.close()
 
     async def exchange(self, frame: str, ids: list[int]) -> list[Any]:
         if self._end is not None:
-            raise ConnectionClosed("Connection has been closed") from self._end
+            raise _closed("Connection has been closed", self._end)
         if self._ws is None or self._task is None:
             raise ConnectionClosed("this RpcClient is not connected: enter it first")
         loop = asyncio.get_running_loop()
@@ -262,7 +273,7 @@ class _WsLink(_Link):
         try:
             while True:
                 self._handle(await ws.recv(), lane)
-        except ConnectionClosed as exc:
+        except Exception as exc:  # the end of the connection, or BusyError: somebody else receives from it
             self._fail(exc)
         finally:
             lane.cancel()
@@ -302,13 +313,11 @@ class _WsLink(_Link):
                 if isinstance(outcome, RpcError):
                     future.set_exception(outcome)
 
-    def _fail(self, error: ConnectionClosed) -> None:
+    def _fail(self, error: Exception) -> None:
         self._end = self._end or error
         for future in self._waiting.values():
             if not future.done():
-                failure = ConnectionClosed("the connection has ended before the answer")
-                failure.__cause__ = error
-                future.set_exception(failure)
+                future.set_exception(_closed("the connection has ended before the answer", error))
 
 
 class _HttpLink(_Link):
@@ -347,6 +356,8 @@ class _HttpLink(_Link):
         async with self._places:
             status, body = await self._post(frame.encode())
         if not ids:
+            if not 200 <= status < 300:
+                raise ProtocolError(f"status {status}: the notification was not taken", wire_code=status)
             return []
         try:
             message = decode(body.decode(), _MAX_DEPTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +15,7 @@ from .protocols.base import BaseProtocol, Pause
 from .rpc_messages import BUSY
 
 _MAX_WAITING = 1000  # frames: more than come between the order to stop reading and its effect
+_MAX_WAITING_FRAMES = 4  # of the largest size: what all that wait may add up to
 
 
 class Work(NamedTuple):
@@ -32,6 +34,7 @@ class Callee(Protocol):
     """What a lane needs of the Rpc whose methods are called."""
 
     max_concurrent: int
+    max_frame: int
 
     def begin(self, frame: str | bytes, conn: Connection | None, places: int) -> str | Work: ...
 
@@ -55,14 +58,17 @@ class Lane:
         "_running",
         "_tasks",
         "_waiting",
+        "_waiting_size",
     )
 
     def __init__(self, callee: Callee, conn: Connection, *, pauses: bool = True) -> None:
         self._callee = callee
-        self._conn = conn
+        # Rpc finds lanes by their connections: one that a lane held would never be forgotten.
+        self._conn = weakref.ref(conn)
         self._pauses = pauses
         self._running = 0
         self._waiting: deque[str | bytes] = deque()
+        self._waiting_size = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_paused = False
         self._is_blocked = False  # the peer does not take its answers
@@ -70,32 +76,38 @@ class Lane:
 
     def take(self, frame: str | bytes) -> None:
         """Serve a frame, now or when there is a place."""
-        if self._is_over:
+        conn = self._conn()
+        if self._is_over or conn is None:
             return
         if not self._is_busy and not self._waiting:
-            self._begin(frame)
-        elif len(self._waiting) >= _MAX_WAITING:
+            self._begin(conn, frame)
+        elif self._waiting and self._is_full(len(frame)):
             # More came before reading stopped, or could not be stopped.
-            self._send(self._callee.refusal(frame, BUSY, "too many calls are waiting"))
+            self._send(conn, self._callee.refusal(frame, BUSY, "too many calls are waiting"))
         else:
             self._waiting.append(frame)
-            self._pause()
+            self._waiting_size += len(frame)
+            self._pause(conn)
+
+    def _is_full(self, size: int) -> bool:
+        max_size = _MAX_WAITING_FRAMES * self._callee.max_frame
+        return len(self._waiting) >= _MAX_WAITING or self._waiting_size + size > max_size
 
     @property
     def _is_busy(self) -> bool:
         return self._is_blocked or self._running >= self._callee.max_concurrent
 
-    def _begin(self, frame: str | bytes) -> None:
-        outcome = self._callee.begin(frame, self._conn, self._callee.max_concurrent - self._running)
+    def _begin(self, conn: Connection, frame: str | bytes) -> None:
+        outcome = self._callee.begin(frame, conn, self._callee.max_concurrent - self._running)
         if isinstance(outcome, str):
-            self._send(outcome)
+            self._send(conn, outcome)
         else:
-            self.run(outcome, self._send)
+            self.run(conn, outcome, functools.partial(self._send, conn))
 
-    def run(self, work: Work, deliver: Callable[[str], None]) -> None:
+    def run(self, conn: Connection, work: Work, deliver: Callable[[str], None]) -> None:
         """Await work, then deliver its answer, unless the connection has closed."""
         self._running += work.places
-        task = self._conn.spawn(_answer(work, deliver), "asyncmg-rpc")
+        task = conn.spawn(_answer(work, deliver), "asyncmg-rpc")
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._end, work))
 
@@ -105,8 +117,7 @@ class Lane:
         self._running -= work.places
         self._go_on()
 
-    def _send(self, answer: str) -> None:
-        conn = self._conn
+    def _send(self, conn: Connection, answer: str) -> None:
         if not answer or conn.is_closing:
             return
         try:
@@ -115,16 +126,10 @@ class Lane:
             return
         if not conn.is_writable and not self._is_blocked:
             self._is_blocked = True
-            self._pause()
-            task = conn.spawn(self._await_room(), "asyncmg-rpc-flush")
+            self._pause(conn)
+            task = conn.spawn(_await_room(conn), "asyncmg-rpc-flush")
             self._tasks.add(task)
             task.add_done_callback(self._unblock)
-
-    async def _await_room(self) -> None:
-        try:
-            await self._conn.flush()
-        except ConnectionClosed:
-            pass  # MG_EV_CLOSE tells it
 
     def _unblock(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -132,19 +137,22 @@ class Lane:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._conn.is_ended:
+        conn = self._conn()
+        if conn is None or conn.is_ended:
             self._waiting.clear()
+            return
         while self._waiting and not self._is_busy:
-            self._begin(self._waiting.popleft())
+            frame = self._waiting.popleft()
+            self._waiting_size -= len(frame)
+            self._begin(conn, frame)
         if self._is_paused and not self._waiting and not self._is_blocked:
             self._is_paused = False
-            protocol = self._conn.protocol
-            if isinstance(protocol, BaseProtocol) and not self._conn.is_ended:
-                protocol.resume_reading(Pause.EVENTS)
+            if isinstance(conn.protocol, BaseProtocol):
+                conn.protocol.resume_reading(Pause.EVENTS)
 
-    def _pause(self) -> None:
-        protocol = self._conn.protocol
-        if self._pauses and isinstance(protocol, BaseProtocol) and not self._conn.is_ended:
+    def _pause(self, conn: Connection) -> None:
+        protocol = conn.protocol
+        if self._pauses and isinstance(protocol, BaseProtocol) and not conn.is_ended:
             # Each time: an event queue that is no longer full has perhaps resumed it.
             self._is_paused = True
             protocol.pause_reading(Pause.EVENTS)
@@ -155,6 +163,13 @@ class Lane:
         self._waiting.clear()
         for task in self._tasks:
             task.cancel()
+
+
+async def _await_room(conn: Connection) -> None:
+    try:
+        await conn.flush()
+    except ConnectionClosed:
+        pass  # MG_EV_CLOSE tells it
 
 
 async def _answer(work: Work, deliver: Callable[[str], None]) -> None:

@@ -60,7 +60,10 @@ def encode(value: Any) -> str:
     Raises:
         TypeError, ValueError: JSON cannot carry it.
     """
-    return f"{value}" if type(value) is int else _encode(value)
+    try:
+        return f"{value}" if type(value) is int else _encode(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def decode(text: str, max_depth: int) -> Any:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from .matching import Glob
 from .rpc_messages import INVALID_PARAMS, RpcError, RpcReq
 
+_MAX_NAME = 1000  # characters of a name that is held against patterns: peers choose it, up to max_frame
+
 RpcHandler = Callable[[RpcReq], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +111,7 @@ class Methods:
     def find(self, name: str) -> tuple[Method | None, list[str]]:
         """Return the method to be called, None when there is none, and what its wildcards stand for."""
         exact = self._exact.get(name)
-        for method in self._globs:
+        for method in self._globs if len(name) <= _MAX_NAME else ():
             if exact is not None and method.number < exact.number:
                 break
             captures = method.glob.captures(name)

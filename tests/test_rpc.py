@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asyncmg import AsyncmgError, LocalProtocolError
 from asyncmg.rpc import Rpc
-from asyncmg.rpc_messages import RpcError, RpcReq, decode
+from asyncmg.rpc_messages import RpcError, RpcReq, decode, request_frame
 
 
 def call(method: str, params: Any = None, id_: Any = 1, *, version: str | None = "2.0") -> str:
@@ -434,6 +434,23 @@ async def test_async_handlers() -> None:
     assert await rpc.process_async(call("ok", id_=None)) == ""
 
 
+async def test_a_plain_method_that_asks_for_what_was_cancelled() -> None:
+    rpc = Rpc()
+    rpc.method("add")(lambda a, b: a + b)
+
+    @rpc.method
+    def cancelled() -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return future.result()
+
+    for answer in (rpc.process(call("cancelled")), await rpc.process_async(call("cancelled"))):
+        assert json.loads(answer)["error"]["code"] == -32603
+    both = f"[{call('cancelled', id_=1)},{call('add', [1, 2], id_=2)}]"
+    for answer in (rpc.process(both), await rpc.process_async(both)):
+        assert [one.get("result") for one in json.loads(answer)] == [None, 3]
+
+
 async def test_cancelling_reaches_the_method() -> None:
     rpc, ended = Rpc(), []
 
@@ -494,6 +511,48 @@ def test_max_depth() -> None:
     for deep in ("[" * 200_000, "[" * 200_000 + "]" * 200_000, '{"a":' * 200_000):
         answer = json.loads(Rpc().process(deep))
         assert (answer[0] if isinstance(answer, list) else answer)["error"]["code"] == -32700
+
+
+def test_what_is_nested_too_deeply_to_be_sent() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    def fail(req: RpcReq) -> None:
+        raise RpcError(1, "deep", deep)
+
+    def err(req: RpcReq) -> None:
+        with pytest.raises(ValueError, match="deeply"):
+            req.err(1, "deep", deep)
+        req.ok("1")
+
+    rpc = Rpc()
+    rpc.add("value", lambda req: deep)
+    rpc.add("fail", fail)
+    rpc.add("err", err)
+    assert [json.loads(rpc.process(call(name)))["error"]["code"] for name in ("value", "fail")] == [-32603, -32603]
+    assert json.loads(rpc.process(call("err")))["result"] == 1
+    with pytest.raises(ValueError, match="deeply"):
+        request_frame("m", [deep], 1)
+
+
+def test_long_names_are_not_held_against_patterns() -> None:
+    """Peers choose them: a name of 1 MB would hold up everybody for as long as there are patterns."""
+    rpc = Rpc()
+    rpc.add("#", lambda req: len(req.method))
+    long = "x" * 5000
+    rpc.add(long, lambda req: "by name")
+    assert json.loads(rpc.process(call("x" * 1000)))["result"] == 1000
+    assert json.loads(rpc.process(call("x" * 1001)))["error"]["code"] == -32601
+    assert json.loads(rpc.process(call(long)))["result"] == "by name"
+
+
+def test_a_refusal_is_not_larger_than_what_is_refused() -> None:
+    rpc = Rpc(max_batch=10)
+    one = '{"method":"a","id":1}'
+    assert len(json.loads(rpc.refusal(f"[{','.join([one] * 10)}]", -32000, "busy"))) == 10
+    answer = json.loads(rpc.refusal(f"[{','.join([one] * 11)}]", -32000, "busy"))
+    assert (answer["id"], answer["error"]["code"]) == (None, -32000)
 
 
 def test_max_batch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import secrets
 import time
 from collections import OrderedDict
@@ -162,7 +163,7 @@ class SntpSource:
     """Which time a server tells, and what it says of it.
 
     Attributes:
-        now: nanoseconds since 1970, UTC.
+        now: nanoseconds since 1970, UTC, as an int. A request is not answered when it raises; that is reported.
         stratum: 1 for a reference clock, 2 to 15 behind another server; the default is far away from any real one.
         reference_id: four bytes: ASCII for stratum 1 (``b"GPS"``), otherwise the address of the server's server.
         leap: 0 none, 1 the last minute of the day has 61 seconds, 2 it has 59, 3 the clock is not synchronized.
@@ -203,12 +204,15 @@ class SntpServerProtocol(DatagramProtocol):
         self._rates = _Rates(self.limits.sntp.max_rate, self.limits.sntp.max_clients)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        received = self.source.now()
+        received = self._now()
         if self.is_closing or self.transport is None:
             return
         try:
             request = self._read_packet(data)
         except RemoteProtocolError:
+            self.dropped += 1
+            return
+        if received is None:
             self.dropped += 1
             return
         # Never a reply to a reply: two servers, or one that is told to answer itself, would not find an end.
@@ -250,14 +254,26 @@ class SntpServerProtocol(DatagramProtocol):
             to_timestamp(received),
             request.transmit,
             to_timestamp(received),
-            to_timestamp(max(source.now(), received)),
+            to_timestamp(max(self._now() or received, received)),
         )
+
+    def _now(self) -> int | None:
+        """The time to be told; None: the source does not know it, which is reported. Clients hear nothing then."""
+        try:
+            return operator.index(self.source.now())
+        except Exception as exc:
+            self.sink.spawn(_raise(exc), "asyncmg-sntp-source")
+            return None
 
     def _kiss(self, request: SntpPacket) -> SntpPacket:
         """Ask a client to slow down (RFC 5905 section 7.4); its own timestamp shows that this is for it."""
         return SntpPacket(
             sntp.UNSYNCHRONIZED, request.version, sntp.SERVER, reference_id=b"RATE", originate=request.transmit
         )
+
+
+async def _raise(error: Exception) -> None:
+    raise error
 
 
 class _Verdict(Enum):

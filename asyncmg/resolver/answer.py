@@ -96,7 +96,7 @@ class Found:
         self.negative_ttl = -1.0
         for record in message.authorities:
             if isinstance(record.data, dns.SoaData):
-                self.negative_ttl = float(min(record.ttl, record.data.minimum))
+                self.negative_ttl = float(min((record.ttl, record.data.minimum, *ttls)))
         # An alias whose end is missing: a server that does not recurse that far leaves it to us.
         self.is_final = bool(self.records) or not self.aliases or self.rcode != 0 or self.negative_ttl >= 0
 
@@ -140,7 +140,8 @@ def address_of_reverse_name(name: str) -> str | None:
     if folded.endswith(".in-addr.arpa"):
         text = ".".join(reversed(folded.removesuffix(".in-addr.arpa").split(".")))
     elif folded.endswith(".ip6.arpa"):
-        digits = "".join(reversed(folded.removesuffix(".ip6.arpa").split(".")))
+        nibbles = folded.removesuffix(".ip6.arpa").split(".")
+        digits = "".join(reversed(nibbles)) if all(len(nibble) == 1 for nibble in nibbles) else ""
         text = ":".join(digits[index : index + 4] for index in range(0, len(digits), 4)) if len(digits) == 32 else ""
     else:
         return None

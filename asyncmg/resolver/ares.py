@@ -48,23 +48,34 @@ def _name(name: str) -> str:
 class AresResolver:
     """Asks the name servers of a configuration. To be used, and closed, in the loop in which it was made."""
 
-    def __init__(self, config: ResolvConf, limits: DnsLimits) -> None:
+    def __init__(self, config: Callable[[], ResolvConf], limits: DnsLimits) -> None:
+        self._config = config
         self._limits = limits
+        self._used = config()
+        self._ares = self._make(self._used)
+
+    def _make(self, config: ResolvConf) -> aiodns.DNSResolver:
         servers = [_server_text(address) for _, address in config.servers]
         options: dict[str, Any] = {"flags": pycares.ARES_FLAG_USEVC} if config.use_tcp else {}
-        self._ares = aiodns.DNSResolver(
+        return aiodns.DNSResolver(
             nameservers=servers or None,
-            timeout=config.timeout or limits.try_timeout,
-            tries=config.attempts or limits.max_tries,
+            timeout=config.timeout or self._limits.try_timeout,
+            tries=config.attempts or self._limits.max_tries,
             rotate=config.rotate,
             **options,
         )
 
     async def query(self, name: str, kind: int, deadline: float) -> Found:
         """Look up one absolute name; as :meth:`StubResolver.query`."""
+        config = self._config()
+        if config != self._used:  # who has asked by the old one is answered by it, as long as it lives
+            self._used, self._ares = config, self._make(config)
+        ares = self._ares
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                result = await self._ares.query_dns(name, RecordType(kind).name)
+                result = await ares.query_dns(name, RecordType(kind).name)
+        except ValueError as exc:
+            raise ResolveFailed(f"aiodns cannot look up {RecordType(kind).name} records", name=name) from exc
         except aiodns.error.DNSError as exc:
             number = exc.args[0] if exc.args else 0
             if number in _ABSENT:

@@ -19,6 +19,9 @@ PORT = 53
 _MAX_SERVERS = 3  # as in glibc (MAXNS)
 _MAX_SEARCH = 6
 _MAX_NDOTS = 15
+_MAX_TIMEOUT = 30.0  # seconds (RES_MAXRETRANS)
+_MAX_ATTEMPTS = 5  # (RES_MAXRETRY)
+_MAX_SCOPE = 0xFFFFFFFF
 _MAX_FILE = 1 << 20  # bytes; what is behind them is not read
 _CHECK_INTERVAL = 5.0  # seconds between two looks whether a file has changed
 
@@ -53,26 +56,32 @@ def server_address(server: str, default_port: int = PORT) -> SockAddr:
     """
     host, port = server, str(default_port)
     if server.startswith("["):
-        host, _, rest = server[1:].partition("]")
-        port = rest.removeprefix(":") or port
+        host, bracket, rest = server[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"not an address with a port: {server!r}")
+        port = rest[1:] or port
     elif server.count(":") == 1:
         host, _, port = server.partition(":")
     address, _, zone = host.partition("%")
     ip = ipaddress.ip_address(address)
-    number = int(port)
+    number = _number(port, 0)
     if not 0 < number < 65536:
-        raise ValueError(f"port out of range in {server!r}")
+        raise ValueError(f"not a port in {server!r}")
     if ip.version == 4:
         return socket.AF_INET, (address, number)
     return socket.AF_INET6, (address, number, 0, _scope_id(zone))
 
 
 def _scope_id(zone: str) -> int:
-    if not zone or zone.isdigit():
-        return int(zone or "0")
+    if not zone:
+        return 0
+    if zone.isascii() and zone.isdigit():
+        if int(zone) > _MAX_SCOPE:
+            raise ValueError(f"no network interface {zone!r}")
+        return int(zone)
     try:
         return socket.if_nametoindex(zone)
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise ValueError(f"no network interface {zone!r}") from exc
 
 
@@ -91,7 +100,8 @@ def parse_resolv_conf(text: str) -> ResolvConf:
             except ValueError:
                 continue
         elif words[0] in ("search", "domain"):
-            search = tuple(word.rstrip(".") for word in words[1 : 1 + _MAX_SEARCH] if word != ".")
+            count = _MAX_SEARCH if words[0] == "search" else 1
+            search = tuple(word.rstrip(".") for word in words[1 : 1 + count] if word.strip("."))
         elif words[0] == "options":
             for word in words[1:]:
                 name, _, value = word.partition(":")
@@ -100,15 +110,15 @@ def parse_resolv_conf(text: str) -> ResolvConf:
         tuple(servers) or (server_address("127.0.0.1"),),
         search,
         ndots=min(_number(options.get("ndots"), 1), _MAX_NDOTS),
-        timeout=float(_number(options.get("timeout"), 0)),
-        attempts=_number(options.get("attempts"), 0),
+        timeout=min(float(_number(options.get("timeout"), 0)), _MAX_TIMEOUT),
+        attempts=min(_number(options.get("attempts"), 0), _MAX_ATTEMPTS),
         rotate="rotate" in options,
         use_tcp="use-vc" in options or "usevc" in options,
     )
 
 
 def _number(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isdigit() and len(text) < 6 else default
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else default
 
 
 class Hosts:

@@ -95,5 +95,8 @@ async def _look_up(resolver: Resolver, host: str, port: int, version: int) -> li
 
 def _socket_addresses(address: str, port: int) -> list[SockAddr]:
     """Make what connect() takes; the system knows what an IPv6 zone stands for."""
-    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    try:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError) as exc:  # ValueError: a zone with a NUL in it
+        raise ResolveFailed(f"cannot use the address {address!r}: {exc}", name=address) from exc
     return [(item[0], item[4]) for item in found]

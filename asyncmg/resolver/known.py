@@ -58,7 +58,7 @@ def _known_address(name: str, hosts: Hosts) -> DnsAnswer | None:
 
 def literal_address(host: str) -> str:
     """Return an address as it is, without brackets; "" when the host is a name."""
-    address = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    address = host[1:-1] if host.startswith("[") and host.endswith("]") else host.removesuffix(".")
     try:
         _version(address)
     except ValueError:
@@ -74,6 +74,16 @@ def is_below(name: str, domain: str) -> bool:
     """Whether a name is a domain's or stands below it."""
     folded = fold_name(name)
     return folded == domain or folded.endswith(f".{domain}")
+
+
+def is_mdns_name(name: str) -> bool:
+    """Whether a name is looked up by multicast: ``host.local``, and services such as ``_http._tcp.local``.
+
+    RFC 6762 section 3 has it that all below ``.local`` are; but many networks, Kubernetes' among them, have domains
+    such as ``cluster.local`` in their name servers.
+    """
+    labels = fold_name(name).rsplit(".", 2)
+    return labels[-1] == "local" and (len(labels) < 3 or labels[-2] in ("_tcp", "_udp"))
 
 
 def as_ascii(name: str) -> str:

@@ -14,13 +14,13 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from asyncmg.codecs.choice import dns_codec
 from asyncmg.codecs.dns import RecordType, fold_name, split_name
-from asyncmg.errors import NameNotFound, ResolveFailed
+from asyncmg.errors import LocalProtocolError, NameNotFound, ResolveFailed
 from asyncmg.limits import DnsLimits
 
 from .answer import DnsAnswer, Found, in_order, not_found, record_type, reverse_name
 from .cache import Cache, Key
 from .config import Hosts, ResolvConf, WatchedFile, fixed, parse_resolv_conf, system_hosts_path, system_servers_path
-from .known import as_ascii, is_below, known_answer, literal_address
+from .known import as_ascii, is_mdns_name, known_answer, literal_address
 from .mdns import query_mdns
 from .stub import StubResolver
 from .system import SystemResolver
@@ -135,12 +135,17 @@ class Resolver:
         known = known_answer(name, kind, self._hosts())
         if known is not None:
             return known
-        name = as_ascii(name) if not is_below(name, "local") else name  # mDNS names are UTF-8 (RFC 6762 section 16)
+        is_mdns = is_mdns_name(name)
+        if not name.isascii() and not is_mdns:  # mDNS names are UTF-8 (RFC 6762 section 16)
+            name = as_ascii(name)
+            known = known_answer(name, kind, self._hosts())  # such as localhost in wide letters
+            if known is not None:
+                return known
         split_name(name)
         deadline = time.monotonic() + self.limits.timeout
-        if is_below(name, "local"):
+        if is_mdns:
             return await self._shared(fold_name(name), kind, lambda: query_mdns(name, kind, self.limits, self._read))
-        absent: NameNotFound | None = None
+        absent: NameNotFound | None = None  # there is always a candidate: the name itself is one
         for candidate in self._candidates(name):
             try:
                 return await self._ask(candidate, kind, deadline)
@@ -163,10 +168,10 @@ class Resolver:
 
     def _candidates(self, name: str) -> list[str]:
         """Return the absolute names to try, as resolv.conf(5) says."""
-        if name.endswith("."):
-            return [name.removesuffix(".")]
+        if len(fold_name(name)) < len(name):  # a dot at the end that is none of the last label
+            return [name[:-1]]
         config = self._config()
-        searched = [f"{name}.{domain}" for domain in config.search]
+        searched = [f"{name}.{domain}" for domain in config.search if _is_name(f"{name}.{domain}")]
         return [name, *searched] if name.count(".") >= config.ndots else [*searched, name]
 
     async def _ask(self, name: str, kind: RecordType, deadline: float) -> DnsAnswer:
@@ -200,6 +205,8 @@ class Resolver:
         loop = asyncio.get_running_loop()
         life = self._lives.get(loop)
         if life is None:
+            for other in [other for other in self._lives if other.is_closed()]:
+                del self._lives[other]  # who asks there may hold it, and so itself
             life = self._lives[loop] = _Life(self._make_asker(), self.limits.max_queries)
         return life
 
@@ -207,10 +214,19 @@ class Resolver:
         if self.backend == "aiodns":
             from .ares import AresResolver
 
-            return AresResolver(self._config(), self.limits)
+            return AresResolver(self._config, self.limits)
         if self.backend == "system":
             return SystemResolver(self.limits)
         return StubResolver(self._config, self.limits, self._read, random_case=self._random_case)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a name with a search domain behind it is still one; it may have become too long."""
+    try:
+        split_name(name)
+    except LocalProtocolError:
+        return False
+    return True
 
 
 def _chosen_backend(backend: str, *, has_servers: bool) -> str:
@@ -248,7 +264,8 @@ class _Life:
         try:
             return await asyncio.shield(question.task)
         except asyncio.CancelledError as exc:
-            if question.task.cancelled():  # by close(), not who waits here
+            waiter = asyncio.current_task()
+            if question.task.cancelled() and not (waiter and waiter.cancelling()):  # by close(), not who waits here
                 raise ResolveFailed("the resolver has been closed", name=key[0]) from exc
             raise
         finally:

@@ -6,7 +6,6 @@ its random id and its question, letter by letter where the letters' case is rand
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -79,6 +78,8 @@ class StubResolver:
         """Ask each server in turn, in rounds, until one has answered with something that settles it."""
         config = self._config()
         servers = config.servers
+        if not servers:
+            raise ResolveFailed(f"cannot resolve {name}: there are no name servers", name=name)
         if config.rotate:
             self._turn += 1
             start = self._turn % len(servers)
@@ -94,10 +95,11 @@ class StubResolver:
                 except (OSError, RemoteProtocolError) as exc:
                     failure = failure if isinstance(exc, TimeoutError) and failure else exc
                     continue
-                if message.rcode in _SETTLED:
+                rcode = _full_rcode(message)
+                if rcode in _SETTLED:
                     return message
-                told = _RCODES.get(message.rcode, f"response code {message.rcode}")
-                failure = ResolveFailed(f"cannot resolve {name}: {told}", name=name, rcode=message.rcode)
+                told = _RCODES.get(rcode, f"response code {rcode}")
+                failure = ResolveFailed(f"cannot resolve {name}: {told}", name=name, rcode=rcode)
         if isinstance(failure, ResolveFailed):
             raise failure
         if failure is None or isinstance(failure, TimeoutError):
@@ -164,5 +166,18 @@ class StubResolver:
         return len(message.questions) == 1 and is_same and echoed[1:] == question[1:]
 
 
+def _full_rcode(message: DnsMessage) -> int:
+    """Return the response code, with the upper bits that EDNS has (RFC 6891 section 6.1.3)."""
+    for record in message.additionals:
+        if record.type == dns.RecordType.OPT:
+            return record.ttl >> 24 << 4 | message.rcode
+    return message.rcode
+
+
 def _random_case(name: str) -> str:
-    return "".join(letter.upper() if letter.isascii() and random.getrandbits(1) else letter for letter in name.lower())
+    """Change the case of ASCII letters only (RFC 4343 section 3): that of others belongs to the name."""
+    bits = secrets.randbits(len(name) + 1)
+    return "".join(
+        (letter.upper() if bits >> place & 1 else letter.lower()) if letter.isascii() else letter
+        for place, letter in enumerate(name)
+    )

@@ -46,6 +46,8 @@ async def ask_datagram(
                 reply = take_reply(await loop.sock_recv(sock, MAX_DATAGRAM))
                 if reply is not None:
                     return reply
+                # sock_recv() takes what is there without a turn of the loop: a flood would hold up even the time-out.
+                await asyncio.sleep(0)
 
 
 async def ask_stream(server: SockAddr, request: bytes, *, timeout: float) -> bytes:

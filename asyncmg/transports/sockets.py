@@ -287,24 +287,29 @@ async def connect_fastest(
     attempts: dict[asyncio.Task[socket.socket], SockAddr] = {}
     failures: list[tuple[SockAddr, OSError]] = []
     waiting = list(addresses)
+    next_attempt = 0.0  # not before, unless an attempt has failed: late addresses do not take the head start away
     try:
         while waiting or attempts or late is not None:
-            if waiting:
+            if waiting and (not attempts or loop.time() >= next_attempt):
                 address = waiting.pop(0)
+                next_attempt = loop.time() + attempt_delay
                 attempts[loop.create_task(_connect_one(loop, address), name=f"asyncmg-connect {address}")] = address
             pending: list[asyncio.Future[Any]] = [*attempts, late] if late is not None else [*attempts]
             await asyncio.wait(
                 pending,
-                timeout=attempt_delay if waiting else None,
+                timeout=max(next_attempt - loop.time(), 0.0) if waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if late is not None and late.done():
                 if not late.cancelled() and late.exception() is None and late.result():
                     waiting = interleave([*late.result(), *waiting])
                 late = None
+            failed = len(failures)
             winner = _winner(attempts, failures)
             if winner is not None:
                 return winner
+            if len(failures) > failed:
+                next_attempt = 0.0
     finally:
         for task in attempts:
             task.cancel()

@@ -1,8 +1,9 @@
-"""Peers that cannot live in our environment, installed below ``build``: ``installs.py [npm] [python] [time]``.
+"""Peers that cannot live in our environment, installed below ``build``: ``installs.py [KIND]...``; the kinds:
 
 ``npm``: mqtt.js, aedes and ws, by npm. ``python``: a virtual environment with amqtt, which pins an old ``websockets``,
 and gmqtt, whose package brings a ``tests`` that would hide ours. ``time``: chrony, ntpsec and openntpd, unpacked from
-Debian's packages, which cannot be installed side by side. Each is made at its first use, by whichever of several
+Debian's packages, which cannot be installed side by side. ``zeroconf``: an environment with python-zeroconf. ``avahi``:
+its daemon, unpacked, since installed it would be started. Each is made at its first use, by whichever of several
 processes comes first; without arguments, all. Nothing but Python's own library is needed here.
 """
 
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -26,6 +27,8 @@ TIMEOUT = 600.0
 _PR_SET_PDEATHSIG = 1
 PYTHON = "python"
 PACKAGES = ("amqtt==0.12.1", "gmqtt==0.8.0", "uvloop>=0.23")
+ZEROCONF = "zeroconf==0.154.0"
+AVAHI_PACKAGES = ("avahi-daemon", "libavahi-core7", "libavahi-common3", "libdaemon0", "libdbus-1-3", "libexpat1")
 TIME_PACKAGES = ("chrony", "ntpsec", "openntpd")
 MODULES = {"mqtt": "5.16.0", "ws": "8.23.0"}
 AEDES = (20, "1.2.0", "0.51.3")  # what its newer release needs of Node.js, that release, and one for all before
@@ -62,21 +65,25 @@ def peers_python() -> Path:
         NotInstallable: there is no network, or no module ``venv``.
     """
 
+    return _environment(PYTHON, PACKAGES)
+
+
+def zeroconf_python() -> Path:
+    """Return the Python of the environment with python-zeroconf; it is the same Python as ours.
+
+    Raises:
+        NotInstallable: there is no network, or no module ``venv``.
+    """
+    return _environment("zeroconf", (ZEROCONF,))
+
+
+def _environment(name: str, packages: Sequence[str]) -> Path:
     def build(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", str(folder)])
-        _run(
-            [
-                str(folder / "bin" / "python"),
-                "-m",
-                "pip",
-                "--disable-pip-version-check",
-                "--quiet",
-                "install",
-                *PACKAGES,
-            ]
-        )
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        _run([*pip, "install", *packages])
 
-    return _cached(PYTHON, " ".join((sys.version, sys.base_prefix, *PACKAGES)), build) / "bin" / "python"
+    return _cached(name, " ".join((sys.version, sys.base_prefix, *packages)), build) / "bin" / "python"
 
 
 def time_daemons() -> Path:
@@ -85,16 +92,29 @@ def time_daemons() -> Path:
     Raises:
         NotInstallable: this is no Debian, or there is no network.
     """
+    return _unpacked("time", TIME_PACKAGES)
+
+
+def avahi() -> Path:
+    """Return the folder in which avahi-daemon and its libraries are, each below the name of its package.
+
+    Raises:
+        NotInstallable: this is no Debian, or there is no network.
+    """
+    return _unpacked("avahi", AVAHI_PACKAGES)
+
+
+def _unpacked(kind: str, packages: Sequence[str]) -> Path:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise NotInstallable("apt-get and dpkg-deb: Debian's packages are unpacked")
 
     def build(folder: Path) -> None:
-        _run(["apt-get", "-qq", "download", *TIME_PACKAGES], cwd=folder)
-        for name in TIME_PACKAGES:
+        _run(["apt-get", "-qq", "download", *packages], cwd=folder)
+        for name in packages:
             archive = next(folder.glob(f"{name}_*.deb"))
             _run(["dpkg-deb", "--extract", str(archive), str(folder / name)])
 
-    return _cached("time", " ".join(TIME_PACKAGES), build)
+    return _cached(kind, " ".join(packages), build)
 
 
 def _cached(name: str, recipe: str, build: Callable[[Path], None]) -> Path:
@@ -134,7 +154,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
         raise NotInstallable(f"{' '.join(command[:3])} failed: {lines[-1] if lines else done.returncode}")
 
 
-KINDS = {"npm": node_modules, PYTHON: peers_python, "time": time_daemons}
+KINDS = {"npm": node_modules, PYTHON: peers_python, "time": time_daemons, "zeroconf": zeroconf_python, "avahi": avahi}
 
 
 def installed(kind: str) -> Path:

@@ -272,6 +272,35 @@ async def test_what_is_under_way_gets_time_to_finish() -> None:
     await writer.wait_closed()
 
 
+async def test_what_is_under_way_may_use_it_until_its_end() -> None:
+    done: list[Any] = []
+
+    async def slow(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_MSG:
+            asked.set()
+            await leaving.wait()
+            await asyncio.sleep(0.01)
+            am.schedule(lambda: done.append("scheduled"))
+            am.timer_add(0, lambda: done.append("timer"))
+            done.append(len(am.connections))
+            await asyncio.sleep(0.1)
+            conn.reply(200, "late")
+
+    asked, leaving = asyncio.Event(), asyncio.Event()
+    errors: list[Exception] = []
+    async with AsyncManager(slow, shutdown_timeout=20, error_handler=errors.append) as am:
+        port = am.listen("http://127.0.0.1:0").local_addr[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await soon(asked.wait())
+        leaving.set()
+    assert (await soon(reader.read())).endswith(b"late")
+    assert errors == [] and sorted(map(str, done)) == ["1", "scheduled", "timer"]
+    assert not am.running
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_shutdown_timeout_bounds_it() -> None:
     async def never(conn: Connection, ev: int, data: Any) -> None:
         if ev == MG_EV_HTTP_MSG:

@@ -18,14 +18,25 @@ from asyncmg import (
     MG_EV_RESOLVE,
     ConnectFailed,
     Connection,
+    DnsLimits,
     InvalidUrl,
     Limits,
     ManagerClosed,
+    NameNotFound,
     NetLimits,
+    Resolver,
 )
+from asyncmg.resolver.hosts import find_addresses
 from asyncmg.transports import sockets
+from tests.resolver.dns_peer import DnsPeer, a, aaaa, serving, zone
 
 from .conftest import Harness, eventually, soon
+
+PATIENT = DnsLimits(timeout=25.0, try_timeout=20.0)
+
+
+def stub(peer: DnsPeer, limits: DnsLimits = PATIENT) -> Resolver:
+    return Resolver([peer.address], hosts="", backend="stub", limits=limits)
 
 
 def unused_port() -> int:
@@ -67,33 +78,29 @@ async def test_refused(harness: Harness, host: str) -> None:
         await conn.connected()
 
 
-async def test_a_name_that_does_not_exist(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*args: Any, **kwargs: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+async def test_a_name_that_does_not_exist(harness: Harness) -> None:
+    async with serving(zone()) as peer:
+        for url in ("tcp://nowhere.test:80", "udp://nowhere.test:80", "tcp://nowhere.invalid:80"):
+            recorder = Recorder()
+            conn = harness.manager(recorder, resolver=stub(peer)).connect(url)
+            with pytest.raises(NameNotFound, match=r"no such name: nowhere\.") as caught:
+                await soon(conn.connected())
+            assert isinstance(caught.value, ConnectFailed) and caught.value.rcode == 3
+            await eventually(lambda recorder=recorder: MG_EV_CLOSE in recorder.names)
+            assert recorder.names == [MG_EV_OPEN, MG_EV_ERROR, MG_EV_CLOSE]
+            assert recorder.events[1][1] is caught.value
+        assert sorted(peer.words) == sorted(["udp A nowhere.test", "udp AAAA nowhere.test"] * 2)
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
-    for url in ("tcp://nonexistent.invalid:80", "udp://nonexistent.invalid:80"):
-        recorder = Recorder()
-        conn = harness.manager(recorder).connect(url)
-        with pytest.raises(ConnectFailed, match=r"cannot resolve nonexistent\.invalid") as caught:
-            await soon(conn.connected())
-        assert isinstance(caught.value.__cause__, socket.gaierror)
-        await eventually(lambda recorder=recorder: MG_EV_CLOSE in recorder.names)
-        assert recorder.names == [MG_EV_OPEN, MG_EV_ERROR, MG_EV_CLOSE]
 
-
-async def test_a_name_is_resolved(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_is_resolved(harness: Harness) -> None:
     listener = harness.serve(echo, "tcp://127.0.0.1:0")
-    asked: list[Any] = []
-
-    async def resolve(host: str, port: int, **kwargs: Any) -> Any:
-        asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    conn = harness.manager().connect(f"tcp://some.name.invalid:{listener.port}")
-    await soon(conn.connected())
-    assert asked[0] == "some.name.invalid"
+    recorder = Recorder()
+    async with serving(zone(a("some.test", "127.0.0.1"))) as peer:
+        conn = harness.manager(recorder, resolver=stub(peer)).connect(f"tcp://some.test:{listener.port}")
+        await soon(conn.connected())
+        assert recorder.events[1] == (MG_EV_RESOLVE, [("127.0.0.1", listener.port)])
+        assert conn.remote_addr == ("127.0.0.1", listener.port)
+        assert sorted(peer.words) == ["udp A some.test", "udp AAAA some.test"]
 
 
 @pytest.mark.parametrize("where", ["resolve", "connect"])
@@ -103,14 +110,16 @@ async def test_time_out(harness: Harness, monkeypatch: pytest.MonkeyPatch, where
     async def hang(*args: Any, **kwargs: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo" if where == "resolve" else "sock_connect", hang)
-    host = "name.invalid" if where == "resolve" else "127.0.0.1"
-    manager = harness.manager(recorder, limits=Limits(net=NetLimits(connect_timeout=0.05)))
-    conn = manager.connect(f"tcp://{host}:9")
-    with pytest.raises(ConnectFailed, match=r"no answer in 0\.05 s") as caught:
-        await soon(conn.connected())
-    assert isinstance(caught.value.__cause__, TimeoutError)
-    await eventually(lambda: MG_EV_CLOSE in recorder.names)
+    if where == "connect":
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", hang)
+    host = "name.test" if where == "resolve" else "127.0.0.1"
+    async with serving(lambda query: None) as peer:
+        limits = Limits(net=NetLimits(connect_timeout=0.05))
+        conn = harness.manager(recorder, limits=limits, resolver=stub(peer)).connect(f"tcp://{host}:9")
+        with pytest.raises(ConnectFailed, match=r"no answer in 0\.05 s") as caught:
+            await soon(conn.connected())
+        assert isinstance(caught.value.__cause__, TimeoutError)
+        await eventually(lambda: MG_EV_CLOSE in recorder.names)
 
 
 class Attempts:
@@ -156,14 +165,19 @@ async def test_all_addresses_fail(harness: Harness, monkeypatch: pytest.MonkeyPa
     assert all(sock.fileno() == -1 for sock in attempts.sockets.values())
 
 
-async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(host: str, port: int, **kwargs: Any) -> Any:
-        six = [(socket.AF_INET6, 1, 6, "", (f"::{n}", port, 0, 0)) for n in (1, 2, 3)]
-        return [*six, (socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    found = await sockets.resolve_host("x.invalid", 7, socket.SOCK_STREAM)
-    assert [address[0] for _, address in found] == ["::1", "127.0.0.1", "::2", "::3"]
+async def test_families_take_turns() -> None:
+    records = [*(aaaa("x.test", f"2001:db8::{n}") for n in (1, 2, 3)), a("x.test"), a("x.test", "192.0.2.2")]
+    async with serving(zone(*records)) as peer:
+        resolver = stub(peer)
+        await soon(asyncio.gather(resolver.addresses("x.test", 4), resolver.addresses("x.test", 6)))
+        found = await soon(find_addresses(resolver, "x.test", 7))  # both are in the cache
+        assert found.late is None
+        told = [address[0] for _, address in found.first]
+        assert told == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"]
+        assert found.first[:2] == [
+            (socket.AF_INET6, ("2001:db8::1", 7, 0, 0)),
+            (socket.AF_INET, ("192.0.2.1", 7)),
+        ]
 
 
 async def test_localhost_on_ipv6_only(harness: Harness) -> None:

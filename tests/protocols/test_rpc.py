@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -220,6 +221,51 @@ async def test_too_many_calls_are_refused(harness: Harness) -> None:
         assert (refused["id"], refused["error"]["code"]) == ("o", -32000)
         service.gate.set()
         assert [json.loads(await soon(ws.recv()))["id"] for _ in range(1001)] == ["first", *range(1000)]
+    assert harness.errors == []
+
+
+async def test_calls_that_wait_have_a_limit_of_size(harness: Harness) -> None:
+    """A peer whose calls cannot be stopped, as those of a client's server, must not fill the memory."""
+    service = Service(max_concurrent=1, max_frame=1000)
+    port = serve(harness, service)
+    async with ws_connect(f"ws://127.0.0.1:{port}/ws") as ws:
+        await ws.send(frame("hold", [], "first"))
+        await eventually(lambda: service.running == 1)
+        for n in range(10):
+            text = frame("note", ["x" * 850], n)
+            service.rpc.serve(service.conns[0], MG_EV_WS_MSG, WsMessage(text.encode(), 0x81))
+        refused = [json.loads(await soon(ws.recv())) for _ in range(6)]
+        assert [(answer["id"], answer["error"]["code"]) for answer in refused] == [(n, -32000) for n in range(4, 10)]
+        service.gate.set()
+        assert [json.loads(await soon(ws.recv()))["id"] for _ in range(5)] == ["first", 0, 1, 2, 3]
+        await ws.send(frame("add", [1, 1], "again"))
+        assert json.loads(await soon(ws.recv()))["result"] == 2
+    assert harness.errors == []
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+async def test_connections_are_forgotten_without_being_told_of_their_end(harness: Harness, scheme: str) -> None:
+    """Handlers that pass on nothing but messages are as easily written."""
+    service = Service()
+
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_HTTP_MSG and data.uri == "/ws":
+            conn.ws_upgrade(data)
+        elif ev in (MG_EV_HTTP_MSG, MG_EV_WS_MSG):
+            service.rpc.serve(conn, ev, data)
+
+    service.gate.set()
+    port = harness.serve(handler).port
+    for _ in range(3):
+        async with RpcClient(f"{scheme}://127.0.0.1:{port}/{'ws' if scheme == 'ws' else ''}") as client:
+            assert await soon(client.call("hold", 1)) == 1
+            assert len(service.rpc._lanes) == 1
+
+        def count() -> int:
+            gc.collect()
+            return len(service.rpc._lanes)
+
+        await eventually(lambda count=count: count() == 0)
     assert harness.errors == []
 
 
@@ -551,6 +597,26 @@ async def test_a_websocket_that_is_there_already(harness: Harness) -> None:
         assert ws.is_open
         await ws.send(frame("add", [2, 2]))
         assert json.loads(await soon(ws.recv()))["result"] == 4
+
+
+async def test_somebody_else_receives_already(harness: Harness) -> None:
+    port = serve(harness, Service())
+    async with ws_connect(f"ws://127.0.0.1:{port}/ws") as ws:
+        other = asyncio.create_task(ws.recv())
+        await asyncio.sleep(0)
+        async with RpcClient(ws) as client:
+            with pytest.raises(ConnectionClosed) as caught:
+                await soon(client.call("add", 1, 2))  # told now, not when the time is over
+            assert isinstance(caught.value.__cause__, BusyError)
+        other.cancel()
+
+
+async def test_a_notification_that_an_http_server_does_not_take(harness: Harness) -> None:
+    port = harness.serve(lambda conn, ev, data: conn.reply(503) if ev == MG_EV_HTTP_MSG else None).port
+    async with RpcClient(f"http://127.0.0.1:{port}/") as client:
+        with pytest.raises(ProtocolError) as caught:
+            await soon(client.notify("m"))
+        assert caught.value.wire_code == 503
 
 
 async def test_wrong_arguments_of_a_client() -> None:

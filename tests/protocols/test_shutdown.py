@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asyncmg import MG_EV_ACCEPT, MG_EV_CLOSE, MG_EV_HTTP_MSG, Connection, Manager, ManagerClosed
+from asyncmg import MG_EV_ACCEPT, MG_EV_CLOSE, MG_EV_HTTP_MSG, MG_EV_OPEN, Connection, Manager, ManagerClosed
 
 from .conftest import Harness, eventually, soon
 
@@ -183,3 +183,46 @@ async def test_shutdown_from_a_handler(harness: Harness) -> None:
     reply = await harness.ask(manager.http_listen(HTTP).port, GET)
     assert reply.endswith(b"bye")
     await soon(serving)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "close"])
+async def test_timers_that_handlers_add_meanwhile_end_as_well(harness: Harness, end: str) -> None:
+    """Programs for Mongoose connect again by a timer that they set in MG_EV_CLOSE."""
+    added: list[Any] = []
+    calls: list[int] = []
+
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        if ev == MG_EV_CLOSE:
+            added.append(manager.timer_add(0, lambda: calls.append(1), repeat=True))
+
+    manager = harness.manager(handler)
+    listener = manager.listen("tcp://127.0.0.1:0")
+    await soon(manager.connect(f"tcp://127.0.0.1:{listener.port}").connected())
+    if end == "shutdown":
+        await soon(manager.shutdown())
+        assert len(added) >= 2  # of both ends
+    else:
+        manager.close()
+        assert added  # of the listener
+        harness.errors.clear()  # those that come later are told that the manager is closed
+    assert not any(timer.active for timer in added) and not manager._timers
+    seen = len(calls)
+    await asyncio.sleep(0.01)
+    assert len(calls) == seen
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp", "http"])
+@pytest.mark.parametrize("end", ["close", "drain"])
+async def test_a_connection_that_its_first_handler_closes(harness: Harness, scheme: str, end: str) -> None:
+    seen: list[int] = []
+
+    def handler(conn: Connection, ev: int, data: Any) -> None:
+        seen.append(ev)
+        if ev == MG_EV_OPEN:
+            getattr(conn, end)()
+
+    manager = harness.manager(handler)
+    manager.connect(f"{scheme}://127.0.0.1:9")
+    await eventually(lambda: not manager.connections and not manager._tasks)
+    assert seen == [MG_EV_OPEN, MG_EV_CLOSE]  # nothing behind the end
+    assert harness.errors == []

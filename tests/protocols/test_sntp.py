@@ -449,6 +449,31 @@ async def test_events_do_not_pile_up_where_nobody_takes_them(harness: Harness) -
     assert events == [MG_EV_OPEN, MG_EV_READ, MG_EV_WRITE, MG_EV_CLOSE]
 
 
+@pytest.mark.parametrize("wrong", [1e18, None, ZeroDivisionError()])
+async def test_a_source_that_fails_is_reported_and_the_server_goes_on(harness: Harness, wrong: Any) -> None:
+    told: list[Any] = [wrong, 10**18, wrong, 10**18, 10**18]
+
+    def now() -> Any:
+        value = told.pop(0)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    server = harness.manager(lambda *_: None).sntp_listen("sntp://127.0.0.1:0", source=SntpSource(now=now))
+    async with asking(server) as (transport, peer):
+        transport.sendto(write_packet(SntpPacket(transmit=1)))
+        await eventually(lambda: server.protocol.dropped == 1)
+        transport.sendto(write_packet(SntpPacket(transmit=2)))  # only the second look at the clock fails
+        await eventually(lambda: len(peer.received) == 1)
+        assert read_packet(peer.received[0]).transmit == to_timestamp(10**18)
+        transport.sendto(write_packet(SntpPacket(transmit=3)))
+        await eventually(lambda: len(peer.received) == 2)
+    await eventually(lambda: len(harness.errors) == 2)
+    kind = type(wrong) if isinstance(wrong, Exception) else TypeError
+    assert [type(error) for error in harness.errors] == [kind, kind]
+    assert server.protocol.answered == 2 and not server.is_closing
+
+
 async def test_the_handler_sees_what_is_answered(harness: Harness) -> None:
     recorder = Recorder()
     server = harness.manager().sntp_listen("udp://[::1]:0", recorder)
