@@ -112,6 +112,7 @@ from .listener import Listener
 from .logs import MG_LL_DEBUG, MG_LL_ERROR, MG_LL_INFO, MG_LL_NONE, MG_LL_VERBOSE, log_get, log_set
 from .manager import Manager, connect
 from .matching import InvalidPattern, match
+from .mdns import MdnsResponder, MdnsService, mdns_browse, mdns_serve, mdns_types
 from .messages import HttpMessage, WsMessage
 from .mqtt_broker import BrokerSubscription, MqttBroker
 from .mqtt_client import mqtt_connect
@@ -334,6 +335,11 @@ __all__ = [
     "LocalProtocolError",
     "Manager",
     "ManagerClosed",
+    "MdnsResponder",
+    "MdnsService",
+    "mdns_browse",
+    "mdns_serve",
+    "mdns_types",
     "NetLimits",
     "ProtocolError",
     "RemoteProtocolError",

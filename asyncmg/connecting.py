@@ -47,9 +47,13 @@ class Connectors(ManagerParts):
 
     def begin_resolving(self, conn: Connection, host: str, port: int) -> None:
         """Look up a host for ``conn.resolve()``."""
+        loop_host = self._require_host()
         self.end_resolving(conn)
-        work = resolve_for(conn, host, port, self.limits.net, self.resolver)
-        task = self._require_host().call(lambda: self.spawn(work, f"asyncmg-resolve-{conn.id}"))
+        task = loop_host.call(
+            lambda: self.spawn(
+                resolve_for(conn, host, port, self.limits.net, self.resolver), f"asyncmg-resolve-{conn.id}"
+            )
+        )
         self._resolving[conn.id] = task
         task.add_done_callback(lambda task: self._note_resolved(conn, task))
 

@@ -84,7 +84,6 @@ class Manager(Listeners, Connectors):
         self._host: LoopHost | None = None
         self._host_lock = threading.Lock()
         self.has_ended = False
-        self._is_stopping = False
         self._next_id = 1
         self._connections: dict[int, Connection] = {}
         self._places = Places(min(limits.net.max_connections, max(1, int(0.8 * max_descriptors()))))
@@ -209,7 +208,6 @@ class Manager(Listeners, Connectors):
             return
         if timeout is None:
             timeout = self.limits.net.graceful_timeout
-        self._is_stopping = True
         self._cancel_timers()
         try:
             try:
@@ -230,6 +228,8 @@ class Manager(Listeners, Connectors):
                 task.cancel()
             if self.spare is not None:
                 self.spare.task.cancel()
+            if self._backend is not None:
+                self._backend.close()
             raise
 
     def _cancel_timers(self) -> None:

@@ -65,7 +65,7 @@ class Rpc:
         max_depth: arrays and objects within each other: -32700.
         max_batch: requests of a batch: -32600.
         max_concurrent: calls of one connection, or batch, that are under way at the same time; the others wait. (When
-            1000 frames do, because reading could not be stopped, further ones get -32000.)
+            1000 frames do, or four times ``max_frame``, because reading could not be stopped, further ones get -32000.)
         expose_errors: what a handler raises is told to the caller, as cymongoose does; otherwise it is logged and the
             caller is told "Internal error". (The texts of exceptions hold paths, queries and other people's data.)
         error_handler: called with every exception that a handler raises, but RpcError; default: they are logged.

@@ -7,15 +7,11 @@ import argparse
 import asyncio
 import sys
 import time
+from itertools import pairwise
 
 from asyncmg import AsyncmgError, Resolver, SrvData, TxtData
 
 TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT")
-
-
-def show(data):
-    """Return a record's data as zone files have it."""
-    return str(data) if not isinstance(data, str) or ":" in data or data[-1].isdigit() else f"{data}."
 
 
 async def main(name, kind, servers, tcp):
@@ -23,10 +19,10 @@ async def main(name, kind, servers, tcp):
         begun = time.monotonic()
         answer = await resolver.resolve(name, kind)
         took = time.monotonic() - begun
-    for alias, target in zip(answer.aliases, (*answer.aliases[1:], answer.name), strict=True):
-        print(f"{alias}. CNAME {target}.")
+    for alias, target in pairwise((*answer.aliases, answer.name)):
+        print(f"{alias} CNAME {target}")
     for data in answer:
-        print(f"{answer.name}. {answer.ttl:.0f} {kind} {show(data)}")
+        print(f"{answer.name} {answer.ttl:.0f} {kind} {data}")
         if isinstance(data, TxtData) and data.attributes:
             print(f"; {', '.join(data.attributes)}")
         elif isinstance(data, SrvData):
@@ -38,7 +34,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("type", nargs="?", type=str.upper, choices=TYPES, default="A")
-    parser.add_argument("--server", action="append", metavar="HOST[:PORT]", help="default: the system's; may be repeated")
+    parser.add_argument(
+        "--server", action="append", metavar="HOST[:PORT]", help="default: the system's; several may be given"
+    )
     parser.add_argument("--tcp", action="store_true", help="with --server: ask by TCP only")
     arguments = parser.parse_args()
     try:

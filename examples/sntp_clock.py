@@ -30,6 +30,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("servers", nargs="+", metavar="HOST[:PORT]")
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--interval", type=float, default=4.0, help="seconds; servers do not like less")
+    parser.add_argument("--interval", type=float, default=16.0, help="seconds; RFC 4330 section 10: not under 15")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.servers, arguments.times, arguments.interval))

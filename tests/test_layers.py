@@ -27,6 +27,7 @@ RULES = {
             "asyncmg.mqtt_client",
             "asyncmg.mqtt_broker",
             "asyncmg.sntp_client",
+            "asyncmg.mdns",
         ],
         ["asyncmg.websocket", "asyncmg.mqtt_face", "asyncmg.mqtt_publishing", "asyncmg.mqtt_keeping"],
         ["asyncmg.manager"],

@@ -261,7 +261,7 @@ def fold_name(name: str) -> str:
         rest = name[:-1]
         if (len(rest) - len(rest.rstrip("\\"))) % 2 == 0:  # otherwise the dot belongs to the label
             name = rest
-    return name.translate(_LOWER)
+    return name.lower() if name.isascii() else name.translate(_LOWER)
 
 
 def same_name(one: str, other: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from asyncmg.codecs import dns
 from asyncmg.codecs.dns import DnsMessage, DnsRecord, MxData, RecordData, RecordType, SrvData, fold_name
@@ -101,23 +101,24 @@ class Found:
         self.is_final = bool(self.records) or not self.aliases or self.rcode != 0 or self.negative_ttl >= 0
 
 
-def in_order(records: Sequence[DnsRecord], random: float) -> list[RecordData]:
+def in_order(data: Sequence[RecordData], random: Callable[[], float]) -> list[RecordData]:
     """Return the data of records in the order in which to use them.
 
     Args:
-        random: 0 to 1, by which services of equal priority take turns according to their weights (RFC 2782).
+        data: of one type.
+        random: returns numbers from 0 to 1, by which services of equal priority take turns according to their weights
+            (RFC 2782).
     """
-    data = [record.data for record in records]
     if data and isinstance(data[0], MxData):
         return sorted(data, key=lambda item: item.preference if isinstance(item, MxData) else 0)
     services = [item for item in data if isinstance(item, SrvData)]
     if not services:
-        return data
+        return list(data)
     ordered: list[RecordData] = []
     for priority in sorted({service.priority for service in services}):
         left = sorted((s for s in services if s.priority == priority), key=lambda service: service.weight)
         while left:
-            point = random * sum(service.weight for service in left)
+            point = random() * sum(service.weight for service in left)
             chosen = left[-1]
             for service in left:
                 point -= service.weight

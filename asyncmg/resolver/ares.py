@@ -17,6 +17,7 @@ from asyncmg.limits import DnsLimits
 
 from .answer import Found
 from .config import ResolvConf
+from .stub import StubResolver
 
 _ABSENT = {pycares.errno.ARES_ENOTFOUND: dns.NAME_ERROR, pycares.errno.ARES_ENODATA: dns.NO_ERROR}
 _RCODES = {
@@ -46,9 +47,16 @@ def _name(name: str) -> str:
 
 
 class AresResolver:
-    """Asks the name servers of a configuration. To be used, and closed, in the loop in which it was made."""
+    """Asks the name servers of a configuration. To be used, and closed, in the loop in which it was made.
 
-    def __init__(self, config: Callable[[], ResolvConf], limits: DnsLimits) -> None:
+    Args:
+        config: called for each look-up.
+        limits: time-outs and tries; those that the configuration tells count instead.
+        stub: asks for what c-ares does not tell as it is: TXT, whose strings it joins, and types unknown to it.
+    """
+
+    def __init__(self, config: Callable[[], ResolvConf], limits: DnsLimits, stub: StubResolver) -> None:
+        self._stub = stub
         self._config = config
         self._limits = limits
         self._used = config()
@@ -70,6 +78,8 @@ class AresResolver:
         config = self._config()
         if config != self._used:  # who has asked by the old one is answered by it, as long as it lives
             self._used, self._ares = config, self._make(config)
+        if config.servers and (kind == RecordType.TXT or kind not in _FROM_ARES):
+            return await self._stub.query(name, kind, deadline)
         ares = self._ares
         try:
             async with asyncio.timeout(deadline - time.monotonic()):

@@ -27,8 +27,9 @@ def known_answer(name: str, kind: RecordType, hosts: Hosts) -> DnsAnswer | None:
         if _VERSIONS.get(kind) == _version(literal):
             return DnsAnswer([literal], name, kind)
         raise not_found(name, kind, 0)
-    if kind is RecordType.PTR:
-        return _known_address(name, hosts)
+    names = _known_address(name, hosts) if kind is RecordType.PTR else None
+    if names is not None:
+        return names
     version = _VERSIONS.get(kind)
     listed = hosts.addresses(name, version) if version is not None else None
     if listed:
@@ -59,6 +60,8 @@ def _known_address(name: str, hosts: Hosts) -> DnsAnswer | None:
 def literal_address(host: str) -> str:
     """Return an address as it is, without brackets; "" when the host is a name."""
     address = host[1:-1] if host.startswith("[") and host.endswith("]") else host.removesuffix(".")
+    if ":" not in address and not address[-1:].isdigit():
+        return ""  # without asking: an exception takes longer than all else that is done with a name in the cache
     try:
         _version(address)
     except ValueError:

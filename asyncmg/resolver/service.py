@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from asyncmg.codecs.choice import dns_codec
 from asyncmg.codecs.dns import RecordType, fold_name, split_name
-from asyncmg.errors import LocalProtocolError, NameNotFound, ResolveFailed
+from asyncmg.errors import InvalidUrl, LocalProtocolError, NameNotFound, ResolveFailed
 from asyncmg.limits import DnsLimits
 
 from .answer import DnsAnswer, Found, in_order, not_found, record_type, reverse_name
@@ -28,6 +28,7 @@ from .system import SystemResolver
 ResolverBackend = Literal["auto", "aiodns", "stub", "system"]
 
 _DEFAULT_LIMITS: Final = DnsLimits()
+_IN_ORDER: Final = (RecordType.MX, RecordType.SRV)  # types that say in which order their records are to be used
 _BACKENDS: Final = ("auto", "aiodns", "stub", "system")
 
 
@@ -130,6 +131,8 @@ class Resolver:
             InvalidUrl, LocalProtocolError: ``name`` is no domain name.
         """
         kind = record_type(type)
+        if "\0" in name:  # the system and c-ares would take the name to end there
+            raise InvalidUrl(f"not a host name: {name!r}")
         if kind is RecordType.PTR and literal_address(name):
             name = reverse_name(literal_address(name))
         known = known_answer(name, kind, self._hosts())
@@ -184,9 +187,11 @@ class Resolver:
         kept = self._cache.get(key, time.monotonic())
         if isinstance(kept, NameNotFound):
             raise kept
-        if kept is not None:
-            return kept
-        return (await self._life().share(key, lambda: self._ask_and_keep(key, name, kind, ask))).copy()
+        if kept is None:
+            kept = (await self._life().share(key, lambda: self._ask_and_keep(key, name, kind, ask))).copy()
+        if kind in _IN_ORDER:  # anew for each who asks: that is how services share the load
+            kept[:] = in_order(kept, random.random)
+        return kept
 
     async def _ask_and_keep(
         self, key: Key, name: str, kind: RecordType, ask: Callable[[], Coroutine[Any, Any, Found]]
@@ -197,7 +202,8 @@ class Resolver:
             if found.negative_ttl > 0:
                 self._cache.put_absent(key, found.rcode, found.negative_ttl, now)
             raise not_found(name, kind, found.rcode)
-        answer = DnsAnswer(in_order(found.records, random.random()), found.name, kind, found.ttl, found.aliases)
+        data = [record.data for record in found.records]
+        answer = DnsAnswer(data, found.name, kind, found.ttl, found.aliases)
         self._cache.put(key, answer, now)
         return answer
 
@@ -206,18 +212,19 @@ class Resolver:
         life = self._lives.get(loop)
         if life is None:
             for other in [other for other in self._lives if other.is_closed()]:
-                del self._lives[other]  # who asks there may hold it, and so itself
+                self._lives.pop(other, None)  # who asks there may hold it, and so itself
             life = self._lives[loop] = _Life(self._make_asker(), self.limits.max_queries)
         return life
 
     def _make_asker(self) -> Asker:
+        if self.backend == "system":
+            return SystemResolver(self.limits)
+        stub = StubResolver(self._config, self.limits, self._read, random_case=self._random_case)
         if self.backend == "aiodns":
             from .ares import AresResolver
 
-            return AresResolver(self._config, self.limits)
-        if self.backend == "system":
-            return SystemResolver(self.limits)
-        return StubResolver(self._config, self.limits, self._read, random_case=self._random_case)
+            return AresResolver(self._config, self.limits, stub)
+        return stub
 
 
 def _is_name(name: str) -> bool:

@@ -28,8 +28,12 @@ def replace_ports() -> None:
         if sock.fileno() in named:
             os.write(int(os.environ["SNIPPET_REPORT"]), b"%d %d\n" % (named[sock.fileno()], sock.getsockname()[1]))
 
+    def is_shared(sock: socket.socket) -> bool:
+        """Whether others have the port too, and know its number: that of mDNS."""
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
     def bind_free(sock: socket.socket, address: Any) -> None:
-        if isinstance(address, tuple) and address[1]:
+        if isinstance(address, tuple) and address[1] and not is_shared(sock):
             bind(sock, (address[0], 0, *address[2:]))
             named[sock.fileno()] = address[1]
             _ports[address[1]] = sock.getsockname()[1]

@@ -113,7 +113,7 @@ def test_public_verbs_are_in_the_documentation() -> None:
         asyncmg.Connection: {"attach", "counts_as_accepted", "shutdown", "switch_protocol", "wants", "when_handled"}
         | {"spawn"},
         asyncmg.Manager: {"forget", "forget_timer", "note_activity", "report", "report_callback_error", "spawn"}
-        | {"carrier", "hand_over"},
+        | {"begin_resolving", "carrier", "end_resolving", "hand_over"},
         asyncmg.HttpMessage: {"add_trailers"},
         asyncmg.TlsOpts: set(),
         asyncmg.WebSocket: {"handle_event", "spawn", "switch_protocol", "wants", "when_handled"}

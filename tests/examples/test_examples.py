@@ -25,6 +25,8 @@ import trustme
 import asyncmg
 import asyncmg.core
 from asyncmg.transports.choice import chosen_backend
+from tests.resolver import dns_peer
+from tests.resolver.mdns_peers import free_port
 
 from .program import ROOT, Program
 
@@ -588,6 +590,47 @@ def sntp_clock(tmp_path: Path) -> None:
     with Program(EXAMPLES / "sntp_clock.py", "nowhere.invalid", "--times", "1") as clock:
         assert clock.rest() == ["nowhere.invalid:123: no such name: nowhere.invalid"]
         assert clock.process.wait(10) == 0 and clock.stderr == ""
+
+
+@example
+def dns_lookup(tmp_path: Path) -> None:
+    records = [
+        dns_peer.cname("www.test", "web.test"),
+        dns_peer.a("web.test", ttl=300),
+        dns_peer.DnsRecord("_s._tcp.test", 33, asyncmg.SrvData(1, 2, 443, "web.test"), 5),
+        dns_peer.DnsRecord("web.test", 16, asyncmg.TxtData([b"path=/a", b"v"]), 5),
+    ]
+
+    async def ask(*arguments: str) -> tuple[list[str], int, str]:
+        async with dns_peer.serving(dns_peer.zone(*records)) as peer:
+            with Program(EXAMPLES / "dns_lookup.py", *arguments, "--server", peer.address) as program:
+                lines = await asyncio.to_thread(program.rest)
+                return lines, await asyncio.to_thread(program.process.wait, 10), program.stderr
+
+    lines, code, errors = asyncio.run(ask("www.test"))
+    assert lines[:-1] == ["www.test CNAME web.test", "web.test 60 A 192.0.2.1"] and (code, errors) == (0, "")
+    assert re.fullmatch(r"; 1 records in \d+\.\d ms", lines[-1])
+    lines, code, _ = asyncio.run(ask("_s._tcp.test", "srv", "--tcp"))
+    assert lines[:-1] == ["_s._tcp.test 5 SRV 1 2 443 web.test", "; connect to web.test port 443"] and code == 0
+    lines, code, _ = asyncio.run(ask("web.test", "TXT"))
+    assert lines[:-1] == ['web.test 5 TXT "path=/a" "v"', "; path, v"] and code == 0
+    assert asyncio.run(ask("none.test")) == ([], 1, "NameNotFound: no such name: none.test\n")
+
+
+@example
+def mdns_service(tmp_path: Path) -> None:
+    where = ("--interface", "127.0.0.1", "--mdns-port", str(free_port()))
+    with running("mdns_service", "--name", "kitchen", "--port", "0", *where) as (_, url):
+        assert re.fullmatch(r"http://kitchen\.local:\d+/", url)
+        assert fetch(url.replace("kitchen.local", "127.0.0.1")) == (200, b"found\n")
+        for _ in range(5):  # on a machine that stands still two seconds may be too short
+            with Program(EXAMPLES / "mdns_service.py", "--browse", "_http._tcp", *where) as browsing:
+                found = browsing.rest()
+                assert browsing.process.wait(10) == 0 and browsing.stderr == ""
+            if found:
+                break
+        port = urlsplit(url).port
+        assert found == [f"A page of asyncmg: kitchen.local (127.0.0.1) port {port}, path /"]
 
 
 def test_every_example_has_a_test() -> None:

@@ -434,6 +434,13 @@ def test_every_sntp_server_and_client() -> None:
     assert "server: 32 requests" in out and "client: 1 requests" in out
 
 
+def test_every_dns_resolver() -> None:
+    peer("cc")
+    out = run_program("dns.py", "--quick")
+    check_tables(out, listed("dns_peers.py"), tables=3)
+    assert "one: one look-up" in out and "many64: 64" in out and "cached: one name" in out
+
+
 @pytest.mark.parametrize("program", ["mqtt.py", "mqtt_clients.py", "mqtt_idle.py"])
 def test_no_such_mqtt_peer(program: str) -> None:
     peer("cc")

@@ -364,17 +364,17 @@ async def test_localhost_and_addresses_are_not_looked_up() -> None:
 class Attempts:
     """Stands in for connecting: tells which addresses were tried, in order."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, port: int, *dead: str, hang: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, port: int, *dead: str, refuses: str = "") -> None:
         self.tried: list[str] = []
         loop = asyncio.get_running_loop()
         real = loop.sock_connect
 
         async def connect(sock: socket.socket, address: Any) -> None:
             self.tried.append(address[0])
-            if address[0] in dead:
-                if hang:
-                    await asyncio.Event().wait()
+            if address[0] == refuses:
                 raise ConnectionRefusedError(111, "Connection refused")
+            if address[0] in dead:
+                await asyncio.Event().wait()
             await real(sock, ("127.0.0.1", port))
 
         monkeypatch.setattr(loop, "sock_connect", connect)
@@ -416,7 +416,7 @@ async def test_late_addresses_begin_at_once_when_the_others_have_failed(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = harness.serve(Recorder(), "tcp://127.0.0.1:0")
-    attempts = Attempts(monkeypatch, listener.port, "192.0.2.1", hang=False)
+    attempts = Attempts(monkeypatch, listener.port, refuses="192.0.2.1")
     coming: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
     connecting = asyncio.create_task(connect_fastest(v4("192.0.2.1"), 20.0, coming))
     await eventually(lambda: attempts.tried)
@@ -425,9 +425,21 @@ async def test_late_addresses_begin_at_once_when_the_others_have_failed(
     assert attempts.tried == ["192.0.2.1", "192.0.2.2"]
 
 
+async def test_a_failure_gives_its_head_start_away(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while an earlier attempt still hangs."""
+    listener = harness.serve(Recorder(), "tcp://127.0.0.1:0")
+    attempts = Attempts(monkeypatch, listener.port, "192.0.2.1", refuses="192.0.2.2")
+    connecting = asyncio.create_task(connect_fastest(v4("192.0.2.1", "192.0.2.2", "192.0.2.3"), 0.3))
+    await eventually(lambda: len(attempts.tried) >= 2)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert attempts.tried == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    (await soon(connecting)).close()
+
+
 @pytest.mark.parametrize("end", ["nothing", "failure", "cancelled"])
 async def test_late_addresses_that_do_not_come(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    Attempts(monkeypatch, 1, "192.0.2.1", hang=False)
+    Attempts(monkeypatch, 1, refuses="192.0.2.1")
     coming: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
     connecting = asyncio.create_task(connect_fastest(v4("192.0.2.1"), 20.0, coming))
     await asyncio.sleep(0)

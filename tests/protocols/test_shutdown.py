@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -226,3 +227,29 @@ async def test_a_connection_that_its_first_handler_closes(harness: Harness, sche
     await eventually(lambda: not manager.connections and not manager._tasks)
     assert seen == [MG_EV_OPEN, MG_EV_CLOSE]  # nothing behind the end
     assert harness.errors == []
+
+
+async def test_resolving_in_another_loop_is_refused(harness: Harness) -> None:
+    async def resolve() -> None:
+        conn.resolve("127.0.0.1")
+
+    conn = harness.manager(lambda *_: None).connect("udp://127.0.0.1:9")
+    await soon(conn.connected())
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, resolve())
+    gc.collect()  # a coroutine that nobody awaits would be told now
+    assert harness.errors == []
+
+
+async def test_cancelling_shutdown_frees_the_backend(harness: Harness) -> None:
+    for turns in (0, 1, 2, 3, 5, 8):
+        manager, peer, _ = await hanging(harness)
+        task = asyncio.create_task(manager.shutdown(0 if turns else 60))
+        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        # An engine has descriptors of its own.
+        await eventually(lambda manager=manager: getattr(manager._backend, "_engine", None) is None)
+        await peer.close()

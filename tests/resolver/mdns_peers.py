@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,10 +22,15 @@ GENEROUS = 30.0
 
 
 def free_port() -> int:
-    """A port of which nobody knows, for a group of our own."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port for a group of our own: free, and none of those that the system gives to somebody the next moment."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 async def soon(condition: Callable[[], Any]) -> Any:

@@ -93,29 +93,38 @@ def test_nothing_at_the_end_of_an_alias_is_kept_no_longer_than_the_alias() -> No
 
 
 def test_mail_exchanges_in_order() -> None:
-    records = [DnsRecord("a.test", RecordType.MX, MxData(n, f"m{n}")) for n in (20, 5, 10)]
-    assert [item.preference for item in in_order(records, 0.5) if isinstance(item, MxData)] == [5, 10, 20]
-    assert in_order([], 0.5) == []
+    exchanges = [MxData(n, f"m{n}") for n in (20, 5, 10)]
+    assert in_order(exchanges, random.random) == [MxData(n, f"m{n}") for n in (5, 10, 20)]
+    assert in_order([], random.random) == [] and in_order(["b", "a"], random.random) == ["b", "a"]
 
 
 def test_services_in_order_of_priority_and_weight() -> None:
     services = [SrvData(2, 0, 1, "last"), SrvData(1, 75, 1, "often"), SrvData(1, 25, 1, "seldom")]
-    records = [DnsRecord("s.test", RecordType.SRV, service) for service in services]
     source = random.Random(1)
     first: Counter[str] = Counter()
     for _ in range(4000):
-        targets = [item.target for item in in_order(records, source.random()) if isinstance(item, SrvData)]
+        targets = [item.target for item in in_order(services, source.random) if isinstance(item, SrvData)]
         assert targets[2] == "last" and sorted(targets[:2]) == ["often", "seldom"]
         first[targets[0]] += 1
     assert 2800 < first["often"] < 3200
     for point in (0.0, 0.5, 1.0):
-        assert len(in_order(records, point)) == 3
+        assert sorted(in_order(services, lambda point=point: point)) == sorted(services)
+
+
+def test_each_place_is_drawn_anew() -> None:
+    services = [SrvData(1, weight, 1, str(weight)) for weight in (1, 2, 3)]
+    points = iter([0.9, 0.1, 0.5])
+    assert [str(item.weight) for item in in_order(services, lambda: next(points)) if isinstance(item, SrvData)] == [
+        "3",
+        "1",
+        "2",
+    ]
 
 
 def test_services_without_weights() -> None:
-    records = [DnsRecord("s.test", RecordType.SRV, SrvData(1, 0, port, "t")) for port in (1, 2, 3)]
+    services = [SrvData(1, 0, port, "t") for port in (1, 2, 3)]
     for point in (0.0, 0.3, 1.0):
-        assert len(in_order(records, point)) == 3
+        assert sorted(in_order(services, lambda point=point: point)) == services
 
 
 @pytest.mark.parametrize(

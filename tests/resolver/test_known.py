@@ -52,6 +52,8 @@ def test_what_is_known(name: str, kind: str, answer: list[str]) -> None:
         ("2001:db8::1", "A", 0),
         ("192.0.2.1", "MX", 0),
         ("localhost", "MX", 0),
+        ("localhost", "PTR", 0),
+        ("x.invalid", "PTR", 3),
         ("printer.test", "AAAA", 0),
         ("nowhere.invalid", "A", 3),
         ("INVALID.", "MX", 3),
@@ -135,8 +137,9 @@ async def test_nothing_of_this_is_sent(tmp_path: Path) -> None:
         for name in ("a..test", "x" * 64, ".".join(["x" * 50] * 6)):
             with pytest.raises(LocalProtocolError):
                 await soon(resolver.resolve(name))
-        with pytest.raises(InvalidUrl):
-            await soon(resolver.resolve("\ud800.test"))
+        for name in ("\ud800.test", "asked.test\0.test", "192.0.2.1\0"):
+            with pytest.raises(InvalidUrl):
+                await soon(resolver.resolve(name))
         with pytest.raises(ValueError, match="unknown record type"):
             await soon(resolver.resolve("a.test", "NOPE"))
         assert peer.asked == [] and await soon(resolver.resolve("asked.test")) == ["192.0.2.1"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asyncmg import DnsLimits, NameNotFound, ResolveFailed, Resolver, ResolveTimeout
+from asyncmg import DnsLimits, NameNotFound, ResolveFailed, Resolver, ResolveTimeout, SrvData
 from asyncmg.codecs.dns import DnsMessage, DnsRecord, RecordType, write_message
 from asyncmg.limits import DnsLimits as LimitsOfDns
 from asyncmg.resolver import service, system
@@ -129,6 +129,19 @@ async def test_the_cache_lives_as_long_as_the_record(monkeypatch: pytest.MonkeyP
         asker.clear_cache()
         await soon(asker.resolve("a.test"))
         assert len(peer.asked) == 3
+
+
+async def test_services_share_the_load() -> None:
+    """One answer, kept; who asks draws anew who is the first (RFC 2782)."""
+    records = [DnsRecord("_s._tcp.test", RecordType.SRV, SrvData(1, 50, port, "a.test"), 60) for port in (1, 2)]
+    async with serving(zone(*records)) as peer:
+        asker = resolver(peer.address)
+        firsts = set()
+        for _ in range(60):
+            (first, second) = await soon(asker.resolve("_s._tcp.test", "SRV"))
+            assert isinstance(first, SrvData) and isinstance(second, SrvData) and first != second
+            firsts.add(first.port)
+        assert firsts == {1, 2} and len(peer.asked) == 1
 
 
 async def test_a_ttl_of_0_is_not_kept() -> None:
