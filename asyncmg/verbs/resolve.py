@@ -33,6 +33,8 @@ class ResolveVerbs:
         host = url_host(url)
         if not host:
             raise InvalidUrl(f"no host in {url!r}")
+        if host.startswith("["):
+            host = host[1:-1].replace("%25", "%")  # RFC 6874
         self._owner.begin_resolving(self, host, url_port(url))
 
     def resolve_cancel(self) -> None:

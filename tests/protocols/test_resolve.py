@@ -23,8 +23,10 @@ from asyncmg import (
     ConnectionClosed,
     DnsLimits,
     InvalidUrl,
+    Limits,
     LocalProtocolError,
     NameNotFound,
+    NetLimits,
     ResolveFailed,
     Resolver,
 )
@@ -35,7 +37,7 @@ from tests.resolver.dns_peer import DnsPeer, Query, a, aaaa, reply, serving, zon
 
 from .conftest import Harness, eventually, soon
 
-PATIENT = DnsLimits(timeout=25.0, try_timeout=20.0, resolution_delay=20.0)
+PATIENT = DnsLimits(timeout=300.0, try_timeout=300.0, resolution_delay=20.0)
 
 
 class Recorder:
@@ -72,7 +74,8 @@ def stub(peer: DnsPeer, limits: DnsLimits = PATIENT) -> Resolver:
 async def connected(harness: Harness, recorder: Recorder, peer: DnsPeer) -> Connection:
     """Return a connection to an echo server whose Manager resolves with this peer."""
     listener = harness.serve(Recorder(), "tcp://127.0.0.1:0")
-    conn = harness.manager(recorder, resolver=stub(peer)).connect(f"tcp://127.0.0.1:{listener.port}")
+    limits = Limits(net=NetLimits(connect_timeout=300.0))  # longer than any test waits
+    conn = harness.manager(recorder, resolver=stub(peer), limits=limits).connect(f"tcp://127.0.0.1:{listener.port}")
     await soon(conn.connected())
     recorder.events.clear()
     return conn
