@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiodns
@@ -60,6 +61,7 @@ class AresResolver:
         self._config = config
         self._limits = limits
         self._used = config()
+        self._under_way: dict[aiodns.DNSResolver, int] = {}  # questions
         self._ares = self._make(self._used)
 
     def _make(self, config: ResolvConf) -> aiodns.DNSResolver:
@@ -82,7 +84,7 @@ class AresResolver:
             return await self._stub.query(name, kind, deadline)
         ares = self._ares
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline - time.monotonic()), self._asking(ares):
                 result = await ares.query_dns(name, RecordType(kind).name)
         except ValueError as exc:
             raise ResolveFailed(f"aiodns cannot look up {RecordType(kind).name} records", name=name) from exc
@@ -101,6 +103,21 @@ class AresResolver:
             return Found(DnsMessage(0, dns.RESPONSE, answers=records), name, kind, self._limits.max_cnames)
         except RemoteProtocolError as exc:
             raise ResolveFailed(f"cannot resolve {name}: {exc}", name=name) from exc
+
+    @contextlib.asynccontextmanager
+    async def _asking(self, ares: aiodns.DNSResolver) -> AsyncIterator[None]:
+        """Have c-ares forget what nobody waits for any more: it would answer into a loop that may be closed by then."""
+        self._under_way[ares] = self._under_way.get(ares, 0) + 1
+        try:
+            yield
+        except asyncio.CancelledError:  # a time-out as well
+            if self._under_way[ares] == 1:  # a single question cannot be taken back
+                ares.cancel()
+            raise
+        finally:
+            self._under_way[ares] -= 1
+            if not self._under_way[ares]:
+                del self._under_way[ares]
 
     async def close(self) -> None:
         await self._ares.close()

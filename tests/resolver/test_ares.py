@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -151,3 +153,31 @@ def test_two_loops_one_after_the_other() -> None:
 
     asyncio.run(use())
     asyncio.run(use())
+
+
+_TOO_LATE = """
+import asyncio, socket, time
+from asyncmg import DnsLimits, Resolver, ResolveTimeout
+
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("127.0.0.1", 0))
+
+
+async def main():
+    limits = DnsLimits(timeout=0.2, try_timeout=0.4, max_tries=1)
+    resolver = Resolver([f"127.0.0.1:{sock.getsockname()[1]}"], backend="aiodns", limits=limits)
+    try:
+        await resolver.resolve("a.test")
+    except ResolveTimeout:
+        print("no answer")
+
+
+asyncio.run(main())
+time.sleep(1.5)  # c-ares gives up meanwhile, and has nobody to tell
+sock.close()
+"""
+
+
+def test_what_nobody_waits_for_is_not_answered_into_a_closed_loop() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", _TOO_LATE], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no answer\n", "")
