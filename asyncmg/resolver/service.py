@@ -322,9 +322,11 @@ def default_resolver() -> Resolver:
 
 
 async def resolve(name: str, type: str | int = "A") -> DnsAnswer:
-    """Look up the records of a name; see :meth:`Resolver.resolve`::
+    """Look up the records of a name, by the resolver that all share::
 
-    for address in await asyncmg.resolve("example.com", "AAAA"):
-        ...
+        for address in await asyncmg.resolve("example.com", "AAAA"):
+            ...
+
+    Arguments, exceptions and cancelling are those of :meth:`Resolver.resolve`.
     """
     return await default_resolver().resolve(name, type)

@@ -17,6 +17,10 @@ from typing import Self
 ROOT = Path(__file__).parents[2]
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """Runs ``python ARGUMENTS...``; what it prints is read line by line.
 
@@ -31,6 +35,8 @@ class Program:
             stderr=self._stderr,
             cwd=cwd,
             text=True,
+            # A shell that runs the tests in the background has them ignore SIGINT, and all that they start.
+            preexec_fn=_heed_interrupts if os.name == "posix" else None,
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
