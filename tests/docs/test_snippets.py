@@ -32,6 +32,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.examples.program import heed_interrupts
+
 from .pages import ROOT, Block, blocks
 
 TIMEOUT = 10
@@ -101,6 +103,7 @@ def running(block: Block, folder: Path) -> Iterator[dict[int, int]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     os.close(writer)
     try:

@@ -17,7 +17,8 @@ from typing import Self
 ROOT = Path(__file__).parents[2]
 
 
-def _heed_interrupts() -> None:
+def heed_interrupts() -> None:
+    """In a child, before its program begins: undo what a background job inherits."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -36,7 +37,7 @@ class Program:
             cwd=cwd,
             text=True,
             # A shell that runs the tests in the background has them ignore SIGINT, and all that they start.
-            preexec_fn=_heed_interrupts if os.name == "posix" else None,
+            preexec_fn=heed_interrupts if os.name == "posix" else None,
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
