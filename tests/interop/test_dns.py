@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import asyncmg.core
 from asyncmg import (
     MG_EV_CONNECT,
     MG_EV_READ,
@@ -153,6 +155,10 @@ def asker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         except ImportError:
             missing("not installed: aiodns")
         return name
+    if name == "native" and asyncmg.core.load() is None:
+        if os.environ.get("ASYNCMG_REQUIRE_CORE") == "1":
+            pytest.fail(f"no C core: {asyncmg.core.status().reason}")
+        pytest.skip("no C core")
     monkeypatch.setenv("ASYNCMG_DNS_CODEC", name)
     return "stub"
 
