@@ -178,9 +178,9 @@ class DnsMessage(NamedTuple):
 DnsReader = Callable[[bytes], DnsMessage]
 
 HEADER: Final = Struct(">6H")
-_FIXED: Final = Struct(">HHIH")  # of a record, behind its name
-_SRV: Final = Struct(">3H")
-_SOA: Final = Struct(">5I")
+RECORD_HEAD: Final = Struct(">HHIH")  # of a record, behind its name
+SRV_HEAD: Final = Struct(">3H")  # before its target
+SOA_TAIL: Final = Struct(">5I")  # behind its two names
 
 # What is wrong with a message, in the order of AMG_DNS_E_: what is told, and where the rule stands.
 TRUNCATED_MESSAGE: Final = ("message ends too early", "RFC 1035 section 4.1")
@@ -324,7 +324,7 @@ class _Writer:
     def record(self, record: DnsRecord) -> None:
         self.name(record.name)
         at = len(self.data)
-        self.data += _FIXED.pack(record.type, record.class_, record.ttl, 0)
+        self.data += RECORD_HEAD.pack(record.type, record.class_, record.ttl, 0)
         self._content(record)
         self.data[at + 8 : at + 10] = (len(self.data) - at - 10).to_bytes(2, "big")
 
@@ -344,12 +344,12 @@ class _Writer:
             self.data += data.preference.to_bytes(2, "big")
             self.name(data.exchange)
         elif isinstance(data, SrvData):
-            self.data += _SRV.pack(data.priority, data.weight, data.port)
+            self.data += SRV_HEAD.pack(data.priority, data.weight, data.port)
             self.name(data.target, compress=False)  # RFC 2782
         elif isinstance(data, SoaData):
             self.name(data.primary)
             self.name(data.mailbox)
-            self.data += _SOA.pack(*data[2:])
+            self.data += SOA_TAIL.pack(*data[2:])
         elif record.type == RecordType.A:
             self.data += ipaddress.IPv4Address(data).packed
         elif record.type == RecordType.AAAA:

@@ -27,7 +27,20 @@ from asyncmg.core.records import (
 )
 
 from . import dns
-from .dns import HEADER, DnsMessage, DnsQuestion, DnsRecord, MxData, RecordData, SoaData, SrvData, TxtData, refuse
+from .dns import (
+    HEADER,
+    SOA_TAIL,
+    SRV_HEAD,
+    DnsMessage,
+    DnsQuestion,
+    DnsRecord,
+    MxData,
+    RecordData,
+    SoaData,
+    SrvData,
+    TxtData,
+    refuse,
+)
 
 # AMG_DNS_E_ in the order of amg.h.
 ERRORS: Final = {
@@ -52,8 +65,8 @@ _RawRecord = tuple[int, int, int, int, int, int, int, int, int]
 _unpack_records: Callable[[Any], Iterator[_RawRecord]] = Struct("=4x3I5HxB").iter_unpack
 _TEXTS = frozenset((AMG_DNS_ADDRESS, AMG_DNS_NAME))
 _unpack_header = HEADER.unpack_from
-_unpack_srv = Struct(">3H").unpack_from
-_unpack_soa = Struct(">5I").unpack_from
+_unpack_srv = SRV_HEAD.unpack_from
+_unpack_soa = SOA_TAIL.unpack_from
 _new = tuple.__new__  # half the time of a NamedTuple's own
 
 

@@ -7,9 +7,6 @@ for long.
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Final
-
 from . import dns
 from .dns import (
     HEADER,
@@ -17,6 +14,9 @@ from .dns import (
     MAX_NAME,
     MAX_POINTERS,
     MAX_RECORDS,
+    RECORD_HEAD,
+    SOA_TAIL,
+    SRV_HEAD,
     DnsMessage,
     DnsQuestion,
     DnsRecord,
@@ -30,10 +30,6 @@ from .dns import (
     show_address,
     show_label,
 )
-
-_FIXED: Final = Struct(">HHIH")
-_SRV: Final = Struct(">3H")
-_SOA: Final = Struct(">5I")
 
 _A, _AAAA = int(RecordType.A), int(RecordType.AAAA)
 _NAMES = frozenset(map(int, (RecordType.NS, RecordType.CNAME, RecordType.PTR)))
@@ -76,10 +72,10 @@ def read_message(data: bytes) -> DnsMessage:
 
 def _read_record(names: _Names, data: bytes, at: int) -> tuple[DnsRecord, int]:
     name, at = names.read(at)
-    if at + _FIXED.size > len(data):
+    if at + RECORD_HEAD.size > len(data):
         raise refuse(dns.TRUNCATED_MESSAGE)
-    kind, class_, ttl, size = _FIXED.unpack_from(data, at)
-    at += _FIXED.size
+    kind, class_, ttl, size = RECORD_HEAD.unpack_from(data, at)
+    at += RECORD_HEAD.size
     end = at + size
     if end > len(data):
         raise refuse(dns.TRUNCATED_MESSAGE)
@@ -107,17 +103,17 @@ def _read_data(names: _Names, data: bytes, at: int, end: int, kind: int) -> Reco
     elif kind == _TXT:
         return _read_strings(data, at, end)
     elif kind == _SRV_TYPE:
-        if end - at < _SRV.size:
+        if end - at < SRV_HEAD.size:
             raise refuse(dns.DATA_SIZE)
-        priority, weight, port = _SRV.unpack_from(data, at)
-        target, at = names.read(at + _SRV.size)
+        priority, weight, port = SRV_HEAD.unpack_from(data, at)
+        target, at = names.read(at + SRV_HEAD.size)
         result = SrvData(priority, weight, port, target)
     elif kind == _SOA_TYPE:
         primary, at = names.read(at)
         mailbox, at = names.read(at)
-        if end - at != _SOA.size:
+        if end - at != SOA_TAIL.size:
             raise refuse(dns.DATA_SIZE)
-        return SoaData(primary, mailbox, *_SOA.unpack_from(data, at))
+        return SoaData(primary, mailbox, *SOA_TAIL.unpack_from(data, at))
     else:
         return data[at:end]
     if at != end:

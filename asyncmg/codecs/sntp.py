@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from asyncmg.errors import KissOfDeath, LocalProtocolError, RemoteProtocolError
 
-PORT: Final = 123
 PACKET_SIZE: Final = 48  # bytes without extension fields and MAC
 VERSION: Final = 4
 
